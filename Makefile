@@ -1,0 +1,60 @@
+# Everything starts from here; each target sets up what it needs (tests/setup).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-fast test-vm bench lint proto deb clean
+
+# Debian's own interpreter, whatever else is in PATH.
+PYTHON := $(shell command -v /usr/bin/python3 || echo python3)
+PACKAGES := tests/setup/host-packages
+# Made by the first target that needs them.
+TOOLS = tools=$$(tests/setup/host-tools)
+ROOT = [ "$$(id -u)" = 0 ] || { echo "make $@: needs root, to boot machines" >&2; exit 1; }
+CODE := joblet_agent rnx tests proto
+
+help: ## show this
+	@sed -nE 's/^([a-z-]+):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+demo: ## start an agent under a real systemd, run a job, show its output
+	@$(ROOT)
+	@$(PACKAGES) machines deb
+	@$(PYTHON) -m tests.runs.demo
+
+test: ## everything CI runs: checks, tests, machines of each release, virtual machine
+	@$(ROOT)
+	@$(PACKAGES) tools deb machines vm
+	@$(PYTHON) -m tests.runs.suite
+
+test-fast: proto ## tests that need no systemd and no root, under a minute
+	@$(TOOLS); "$$tools/python" -m pytest -m "not systemd and not testbed and not vm and not compat" tests/unit tests/contract tests/testbed
+
+test-vm: deb ## tests in a virtual machine: limits, reboots, upgrades
+	@$(ROOT)
+	@$(PACKAGES) machines vm
+	@$(TOOLS); "$$tools/python" -m pytest -m vm tests/vm
+
+bench: ## measure in a native container; results in dist/bench
+	@$(ROOT)
+	@$(PACKAGES) machines deb
+	@$(PYTHON) -m tests.runs.bench
+
+lint: proto ## format, lint, types, import rules
+	@$(TOOLS); \
+	"$$tools/ruff" format --check $(CODE); \
+	"$$tools/ruff" check $(CODE); \
+	"$$tools/mypy" $(CODE); \
+	"$$tools/lint-imports"
+
+proto: ## generate joblet_agent/pb from proto/joblet.proto
+	@$(PACKAGES) tools
+	@$(PYTHON) proto/generate.py >/dev/null
+
+deb: ## build the packages into dist/
+	@$(PACKAGES) deb
+	@debian/build-packages
+
+clean: ## remove what was built in the checkout, and what dead machines left
+	rm -rf build dist joblet.egg-info joblet_agent/pb .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+	@[ "$$(id -u)" != 0 ] || $(PYTHON) -m tests.testbed reap

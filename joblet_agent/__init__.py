@@ -1,0 +1,1 @@
+"""The Joblet agent: jobs as transient systemd units, served over gRPC."""

@@ -1,0 +1,150 @@
+"""The composition root: the only file that knows all the others."""
+
+import asyncio
+import fcntl
+import logging
+import os
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+
+from joblet_agent.config import AgentConfig
+from joblet_agent.errors import HostUnavailable
+from joblet_agent.inotify import InotifyWatcher
+from joblet_agent.jobs.log_keeper import LogKeeper
+from joblet_agent.jobs.logs import LogReader
+from joblet_agent.jobs.paths import AgentPaths
+from joblet_agent.jobs.registry import JobRegistry
+from joblet_agent.jobs.root import DefaultRoot
+from joblet_agent.jobs.service import JobService
+from joblet_agent.jobs.tracker import JobTracker
+from joblet_agent.jobs.uids import UidPool
+from joblet_agent.rpc.server import build_server
+from joblet_agent.rpc.services import Services
+from joblet_agent.store import SqliteJobStore
+from joblet_agent.systemd.invocations import JournalInvocations
+from joblet_agent.systemd.journal import JournalWriter
+from joblet_agent.systemd.manager import SystemdUnitManager
+from joblet_agent.systemd.notify import Notifier
+from joblet_agent.systemd.properties import UnitSettings
+
+_RPC_GRACE = 1.0
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+_log = logging.getLogger(__name__)
+
+
+class SystemClock:
+    """The host's clock (ports.Clock)."""
+
+    def now(self) -> datetime:
+        """Return the aware time in UTC."""
+        return datetime.now(UTC)
+
+
+class Agent:
+    """The running agent. One to a host: the second one refuses to start."""
+
+    def __init__(self, config: AgentConfig) -> None:
+        self._config = config
+        self._paths = AgentPaths(config.state_dir, config.run_dir)
+        self._clock = SystemClock()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Adopt what runs, serve until ``stop`` is set, then leave everything as it is.
+
+        Raises JobletError if it cannot start. Jobs never notice the end.
+        """
+        async with AsyncExitStack() as stack:
+            notifier = Notifier()
+            stack.push_async_callback(notifier.close)
+            stack.callback(os.close, _hold_lock(self._paths))
+            service = await self._assemble(stack)
+            await service.retain()
+            server = build_server(Services(jobs=service), self._config)
+            await server.start()
+            stack.push_async_callback(server.stop, _RPC_GRACE)
+            notifier.start_watchdog()
+            notifier.ready(f"serving on {self._config.socket.path}")
+            _log.info("ready, serving on %s", self._config.socket.path)
+            await stop.wait()
+            notifier.stopping()
+
+    async def _assemble(self, stack: AsyncExitStack) -> JobService:
+        config, paths = self._config, self._paths
+        for directory in (paths.state_dir, paths.jobs, paths.trash, paths.environments, paths.launch_reports):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        store = await SqliteJobStore.open(paths.database)
+        stack.push_async_callback(store.close)
+        units = SystemdUnitManager(
+            UnitSettings(0, config.jobs.stop_grace, config.jobs.max_tasks, config.jobs.tmp_size)
+        )
+        await units.open()
+        stack.push_async_callback(units.close)
+        watcher = InotifyWatcher()
+        stack.callback(watcher.close)
+        journal = JournalWriter()
+        stack.callback(journal.close)
+        registry = JobRegistry(config.jobs.max_concurrent)
+        root = DefaultRoot(paths.default_root)
+        await asyncio.to_thread(root.refresh)
+        keeper = LogKeeper(
+            watcher,
+            max_size=config.logs.max_size,
+            journal=journal if config.logs.journal else None,
+            lines_per_second=config.logs.journal_lines_per_second,
+            burst=config.logs.journal_burst,
+            # The tracker is made later, with the keeper in it.
+            on_truncated=lambda job_id: tracker.log_was_truncated(job_id),  # noqa: PLW0108
+            on_copied=lambda job_id, offset: tracker.log_was_copied(job_id, offset),  # noqa: PLW0108
+        )
+        tracker = JobTracker(
+            registry=registry,
+            store=store,
+            units=units,
+            invocations=JournalInvocations(),
+            keeper=keeper,
+            journal=journal,
+            clock=self._clock,
+            paths=paths,
+            root=root,
+            uids=UidPool(config.jobs.uid_first, config.jobs.uid_count),
+            boot_id=_boot_id(),
+            start_parallelism=config.jobs.start_parallelism,
+        )
+        stack.push_async_callback(tracker.close)
+        stack.push_async_callback(keeper.close)  # before the tracker: it reports to it
+        units.listen(tracker.on_unit, tracker.request_resync)
+        await tracker.recover()
+        logs = LogReader(watcher, max_size=config.logs.max_size)
+        stack.callback(logs.close)
+        return JobService(
+            config=config,
+            registry=registry,
+            tracker=tracker,
+            store=store,
+            units=units,
+            logs=logs,
+            clock=self._clock,
+            paths=paths,
+            root=root,
+        )
+
+
+def _boot_id() -> str:
+    return _BOOT_ID.read_text(encoding="ascii").strip()
+
+
+def _hold_lock(paths: AgentPaths) -> int:
+    paths.run_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
+    descriptor = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise HostUnavailable(
+            f"cannot start: another agent runs already and holds {paths.lock}",
+            reason="AGENT_RUNS_ALREADY",
+            hint="see: systemctl status joblet-agent",
+        ) from error
+    return descriptor

@@ -1,0 +1,103 @@
+"""Every key of the configuration, with its rule and its default. A field's name is its key in the file.
+
+``units/agent.yml`` tells people the same; tests/unit/config holds the two together.
+"""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+from joblet_agent.config.rules import AbsolutePath, Count, Duration, OneOf, Size, Switch, Word
+from joblet_agent.model.units import GIB, KIB, MIB, TIB
+
+# sun_path holds 108 bytes, one of them for the NUL; unix(7).
+_SOCKET_PATH_BYTES = 107
+_GROUP = r"[a-z_][a-z0-9_-]{0,31}"
+_NETWORK = r"[A-Za-z0-9_-]{1,15}"
+_FOREVER = timedelta(days=36500)
+
+
+class LogLevel(StrEnum):
+    """How much the agent tells of itself."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class SocketConfig:
+    """The local way in."""
+
+    path: Annotated[Path, AbsolutePath(_SOCKET_PATH_BYTES)] = Path("/run/joblet/agent.sock")
+    group: Annotated[str, Word("a group's name", _GROUP)] = "joblet"
+    """Members may do everything, as root may."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobsConfig:
+    """What jobs get, and how many there may be."""
+
+    max_concurrent: Annotated[int, Count(1, 100_000)] = 1000
+    """Jobs that have a unit; more wait."""
+    max_waiting: Annotated[int, Count(0, 1_000_000)] = 100_000
+    stop_grace: Annotated[timedelta, Duration(timedelta(0), timedelta(days=1))] = timedelta(seconds=10)
+    """From the stop signal to the kill."""
+    default_network: Annotated[str, Word("a network's name", _NETWORK)] = "none"
+    uid_first: Annotated[int, Count(65536, 2**32 - 3)] = 1879048192
+    """First of the host uids and gids that jobs run under, one each."""
+    uid_count: Annotated[int, Count(1, 2**31)] = 65536
+    start_parallelism: Annotated[int, Count(1, 1000)] = 24
+    """Units that systemd is asked to start at the same time."""
+    tmp_size: Annotated[int, Size(64 * KIB, TIB)] = GIB
+    """Of a job's private ``/tmp``."""
+    max_tasks: Annotated[int, Count(1, 4_194_304)] = 4096
+    """Processes and threads of a job."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogsConfig:
+    """What is kept of a job's output."""
+
+    max_size: Annotated[int, Size(4 * KIB, 16 * TIB)] = GIB
+    """Of one job's log."""
+    journal: Annotated[bool, Switch()] = True
+    """Copy the lines to the journal."""
+    journal_lines_per_second: Annotated[int, Count(1, 1_000_000)] = 200
+    """Of one job, on average."""
+    journal_burst: Annotated[int, Count(1, 10_000_000)] = 2000
+    """Lines of one job that may come at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionConfig:
+    """How long ended jobs stay; whichever limit is reached first lets one go."""
+
+    keep_ended: Annotated[int, Count(0, 10_000_000)] = 100_000
+    keep_for: Annotated[timedelta, Duration(timedelta(minutes=1), _FOREVER)] = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True)
+class RpcConfig:
+    """Limits of the API."""
+
+    max_message: Annotated[int, Size(64 * KIB, GIB)] = 128 * MIB
+    max_concurrent: Annotated[int, Count(1, 100_000)] = 1000
+    """Calls that are served at once, streams included."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentConfig:
+    """The whole configuration."""
+
+    state_dir: Annotated[Path, AbsolutePath()] = Path("/var/lib/joblet")
+    run_dir: Annotated[Path, AbsolutePath()] = Path("/run/joblet")
+    socket: SocketConfig = field(default_factory=SocketConfig)
+    jobs: JobsConfig = field(default_factory=JobsConfig)
+    logs: LogsConfig = field(default_factory=LogsConfig)
+    retention: RetentionConfig = field(default_factory=RetentionConfig)
+    rpc: RpcConfig = field(default_factory=RpcConfig)
+    log_level: Annotated[LogLevel, OneOf(LogLevel)] = LogLevel.INFO

@@ -1,0 +1,1 @@
+"""The job core: use cases, states, logs."""

@@ -1,0 +1,103 @@
+"""How a job ended: the unit's result in the words of jobs. Pure."""
+
+import errno
+import signal
+
+from joblet_agent.model.job import JobState, Outcome, Reason
+from joblet_agent.ports import UnitStatus
+
+# systemd.exec(5), "Process Exit Codes": set-up steps that failed before the launcher ran.
+_SETUP_STEPS = {
+    200: "the working directory is missing or not accessible",
+    203: "the launcher is missing: is the package installed completely?",
+    209: "its log file could not be opened",
+    214: "its scheduling could not be set",
+    219: "its control group could not be set up",
+    225: "its network namespace could not be set up",
+    226: "its file system namespace could not be set up",
+    227: "new privileges could not be switched off",
+    228: "its system call filter could not be installed",
+    243: "its credentials could not be set up",
+}
+_FIRST_SETUP_STATUS, _LAST_SETUP_STATUS = 200, 245
+_LAUNCHED = "0 launched"
+_NOT_FOUND = {errno.ENOENT, errno.ENOTDIR}
+_NOT_FOUND_STATUS, _CANNOT_INVOKE_STATUS = 127, 126
+
+
+def outcome_of(  # noqa: PLR0911 - one return for each row of the table
+    status: UnitStatus, *, stop_requested: bool, launch_report: str, command: str
+) -> Outcome:
+    """Say how the job ended.
+
+    ``launch_report`` is what the launcher wrote (units/joblet-launch); empty if it never ran.
+    """
+    failure = _launch_failure(status, launch_report, command)
+    if failure is not None and not (stop_requested and not status.exit_kind):
+        return failure
+    if stop_requested:
+        return _ended(status, JobState.STOPPED, Reason.STOPPED)
+    match status.result, status.exit_kind, status.exit_status:
+        case "oom-kill", _, _:
+            return _ended(status, JobState.FAILED, Reason.OOM_KILL, "out of memory")
+        case "timeout", _, _:
+            return _ended(status, JobState.FAILED, Reason.TIMEOUT, "over its time limit")
+        case _, "killed" | "dumped", number:
+            return _ended(status, JobState.FAILED, Reason.SIGNAL, f"killed by {signal_name(number)}")
+        case _, "", _:  # never a success: systemd answers with zeros for what it does not know
+            return _ended(status, JobState.FAILED, Reason.LOST, "its command ran, nobody knows how it ended")
+        case _, _, 0:
+            return Outcome(JobState.COMPLETED)
+    return _ended(status, JobState.FAILED, Reason.EXIT_CODE, f"exited with status {status.exit_status}")
+
+
+def _ended(status: UnitStatus, state: JobState, reason: Reason, message: str = "") -> Outcome:
+    exit_code = status.exit_status if status.exit_kind == "exited" else -1
+    signal_number = status.exit_status if status.exit_kind in {"killed", "dumped"} else 0
+    return Outcome(state, reason, exit_code, signal_number, message)
+
+
+def start_failed(message: str) -> Outcome:
+    """Return the outcome of a job whose command never ran."""
+    return Outcome(JobState.FAILED, Reason.START_FAILED, -1, 0, message)
+
+
+def signal_name(number: int) -> str:
+    """Return SIGTERM for 15, and ``signal N`` for numbers without a name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _launch_failure(status: UnitStatus, launch_report: str, command: str) -> Outcome | None:
+    lines = launch_report.splitlines()
+    if not lines:
+        return _setup_failure(status)
+    if lines[-1] == _LAUNCHED:
+        return None
+    number, _, text = lines[-1].partition(" ")
+    cause = int(number) if number.isascii() and number.isdigit() else 0
+    if "cannot " in text:
+        return start_failed(f"could not start: {text}")
+    if cause in _NOT_FOUND:
+        return Outcome(
+            JobState.FAILED, Reason.NOT_FOUND, _NOT_FOUND_STATUS, 0, f"program not found: {command!r}"
+        )
+    return Outcome(
+        JobState.FAILED,
+        Reason.CANNOT_INVOKE,
+        _CANNOT_INVOKE_STATUS,
+        0,
+        f"program cannot be executed: {command!r}: {text}",
+    )
+
+
+def _setup_failure(status: UnitStatus) -> Outcome | None:
+    if not status.exit_kind:
+        word = "nothing ran" if status.result in {"", "success"} else status.result
+        return start_failed(f"could not start: systemd says: {word}")
+    if status.exit_kind == "exited" and _FIRST_SETUP_STATUS <= status.exit_status <= _LAST_SETUP_STATUS:
+        step = _SETUP_STEPS.get(status.exit_status, f"set-up step {status.exit_status} failed")
+        return start_failed(f"could not start: {step}")
+    return None

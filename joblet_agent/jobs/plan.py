@@ -1,0 +1,38 @@
+"""From a job's record to its place on the host. Pure."""
+
+from pathlib import Path
+
+from joblet_agent.jobs.paths import AgentPaths
+from joblet_agent.model.job import JobRecord
+from joblet_agent.ports import LaunchPlan
+
+_SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def launch_plan(record: JobRecord, paths: AgentPaths, root: Path) -> LaunchPlan:
+    """Return everything that starts the job; the same record gives the same plan."""
+    own = paths.job(record.id)
+    return LaunchPlan(
+        job_id=record.id,
+        spec=record.spec,
+        uid=record.uid,
+        work=own.work,
+        log=own.log,
+        launch_report=own.launch_report,
+        environment_file=own.environment,
+        root=root,
+        environment=_environment(record),
+    )
+
+
+def _environment(record: JobRecord) -> dict[str, str]:
+    base = {
+        "PATH": _SEARCH_PATH,
+        "HOME": "/work",
+        "USER": "job",
+        "LOGNAME": "job",
+        "SHELL": "/bin/sh",
+        "LANG": "C.UTF-8",
+        "JOBLET_JOB_ID": record.id,
+    }
+    return base | dict(record.spec.environment)

@@ -1,0 +1,281 @@
+"""The job use cases: decide, order, record. Knows nothing of proto, D-Bus or SQL."""
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+
+from joblet_agent.config import AgentConfig
+from joblet_agent.errors import AmbiguousId, InvalidRequest, LimitReached, NotFound, WrongState
+from joblet_agent.jobs import files
+from joblet_agent.jobs.check import check_spec, quoted
+from joblet_agent.jobs.logs import LogChunk, LogReader
+from joblet_agent.jobs.paths import AgentPaths
+from joblet_agent.jobs.plan import launch_plan
+from joblet_agent.jobs.registry import ActiveJob, JobRegistry
+from joblet_agent.jobs.root import DefaultRoot
+from joblet_agent.jobs.tracker import JobTracker
+from joblet_agent.model.identity import Identity
+from joblet_agent.model.job import (
+    Explanation,
+    JobFilter,
+    JobId,
+    JobPage,
+    JobRecord,
+    JobSpec,
+    JobState,
+    LogQuery,
+    Outcome,
+    Reason,
+    new_job_id,
+)
+from joblet_agent.ports import Clock, JobStore, UnitManager
+
+NETWORKS = frozenset({"none"})
+"""Networks that jobs can be on."""
+
+_START_DEADLINE = 30.0
+_STOP_ANSWER_MOST = timedelta(seconds=8)  # published clients wait 10 s for the reply
+_DELETE_BATCH = 500
+_ID_PREFIX = re.compile(r"[0-9a-f-]{1,36}")
+_ID_LENGTH = 36
+
+_log = logging.getLogger(__name__)
+
+
+class JobService:
+    """What callers can do with jobs. Ids may be shortened to a prefix that fits one job only."""
+
+    def __init__(
+        self,
+        *,
+        config: AgentConfig,
+        registry: JobRegistry,
+        tracker: JobTracker,
+        store: JobStore,
+        units: UnitManager,
+        logs: LogReader,
+        clock: Clock,
+        paths: AgentPaths,
+        root: DefaultRoot,
+    ) -> None:
+        self._config = config
+        self._registry = registry
+        self._tracker = tracker
+        self._store = store
+        self._units = units
+        self._logs = logs
+        self._clock = clock
+        self._paths = paths
+        self._root = root
+
+    async def run(self, spec: JobSpec, caller: Identity) -> JobRecord:
+        """Start the job, or let it wait if ``jobs.max_concurrent`` run; return once its command runs.
+
+        Raises InvalidRequest, LimitReached, StoreFailed (no job exists then), LaunchFailed and
+        HostUnavailable (the job exists and is, or will be found, FAILED or running).
+        """
+        spec = check_spec(spec, networks=NETWORKS, default_network=self._config.jobs.default_network)
+        record = JobRecord(
+            id=new_job_id(),
+            spec=spec,
+            state=JobState.INITIALIZING,
+            created_at=self._clock.now(),
+            started_by=caller.name,
+        )
+        if not self._registry.has_room or len(self._registry.queue):
+            return await self._let_wait(record)
+        job = await asyncio.shield(self._tracker.launch(record))
+        try:
+            async with asyncio.timeout(_START_DEADLINE):
+                await job.begun.wait()
+        except TimeoutError:
+            _log.warning("job %s: systemd accepted it, but has not started it yet", job.record.id)
+        return job.record
+
+    async def _let_wait(self, record: JobRecord) -> JobRecord:
+        most = self._config.jobs.max_waiting
+        if len(self._registry.queue) >= most:
+            raise LimitReached(
+                f"cannot queue job: {most} jobs wait already (jobs.max_waiting)",
+                reason="QUEUE_FULL",
+                hint="try again later, or cancel waiting jobs",
+            )
+        record = replace(record, state=JobState.PENDING)
+        await asyncio.shield(self._tracker.enqueue(record))
+        return record
+
+    async def get(self, given: str) -> JobRecord:
+        """Return the job. Raises NotFound, AmbiguousId."""
+        return await self._record(await self._resolve(given))
+
+    async def stop(self, given: str, *, force: bool) -> JobRecord:
+        """Stop the job: the stop signal to all its processes, after the grace (with ``force`` at once) kill.
+
+        A job that waits is CANCELED. Returns when it has ended, at the latest after 8 s, then in
+        state STOPPING. Raises WrongState if it has ended already.
+        """
+        job_id = await self._resolve(given)
+        canceled = await self._cancel_waiting(job_id)
+        if canceled is not None:
+            return canceled
+        job = self._registry.get(job_id)
+        if job is None or job.record.has_ended:
+            raise _already_ended(await self._record(job_id), "stop")
+        await asyncio.shield(self._tracker.stop(job, force=force))
+        await self._wait_for_end(job)
+        return job.record
+
+    async def cancel(self, given: str) -> JobRecord:
+        """Withdraw a job that has not started. Raises WrongState for any other."""
+        job_id = await self._resolve(given)
+        canceled = await self._cancel_waiting(job_id)
+        if canceled is None:
+            record = await self._record(job_id)
+            raise WrongState(
+                f"cannot cancel job {job_id[:8]}: it is {record.state}, not waiting",
+                reason="JOB_NOT_WAITING",
+                hint="running jobs are ended with: rnx stop",
+            )
+        return canceled
+
+    async def delete(self, given: str) -> JobId:
+        """Forget an ended job: its record and its log. Raises WrongState while it has not ended."""
+        record = await self.get(given)
+        job = self._registry.get(record.id)
+        if job is not None and record.has_ended:
+            await job.forgotten.wait()  # its unit is being released
+        if not record.has_ended:
+            raise WrongState(
+                f"cannot delete job {record.id[:8]}: it is {record.state}",
+                reason="JOB_NOT_ENDED",
+                hint="stop it first: rnx stop",
+            )
+        await self._delete([record.id])
+        return record.id
+
+    async def delete_ended(self) -> tuple[int, int]:
+        """Forget every ended job; return how many, and how many were left because they have not ended."""
+        for job in self._registry:
+            if job.end.ended:
+                await job.forgotten.wait()  # its unit is being released
+        ids = [
+            job_id
+            for job_id in await self._store.ended_beyond(keep=0, before=None)
+            if self._registry.get(job_id) is None
+        ]
+        for start in range(0, len(ids), _DELETE_BATCH):
+            await self._delete(ids[start : start + _DELETE_BATCH])
+        return len(ids), self._registry.unfinished
+
+    async def page(self, wanted: JobFilter, *, size: int, token: str) -> JobPage:
+        """Return a page of jobs, newest first."""
+        page = await self._store.page(wanted, size=size, token=token)
+        return replace(page, jobs=tuple(self._newest(record) for record in page.jobs))
+
+    async def logs(self, given: str, query: LogQuery) -> AsyncIterator[LogChunk]:
+        """Return the wanted part of the job's output as it is and comes. Raises as the reader does."""
+        record = await self.get(given)
+        end = self._registry.end_of(record.id)
+        if (await self._record(record.id)).has_ended:  # perhaps since the line above: nobody else would tell
+            self._registry.announce_end(record.id)
+        return self._logs.read(self._paths.job(record.id), query, end)
+
+    async def explain(self, given: str) -> Explanation:
+        """Tell which unit the job is, and why."""
+        return self._units.explain(launch_plan(await self.get(given), self._paths, self._root.path))
+
+    def queue_position(self, job_id: JobId) -> int:
+        """Return 1 for the job that starts next, 0 for one that does not wait."""
+        return self._registry.queue.position(job_id)
+
+    def log_size(self, job_id: JobId) -> int:
+        """Return how many bytes of the job's output can be read."""
+        return self._logs.size(self._paths.job(job_id))
+
+    def unit_name(self, job_id: JobId) -> str:
+        """Return the name of the job's systemd unit."""
+        return self._units.unit_name(job_id)
+
+    async def retain(self) -> None:
+        """Forget ended jobs beyond what ``retention`` keeps."""
+        keep = self._config.retention
+        before = self._clock.now() - keep.keep_for
+        ids = list(await self._store.ended_beyond(keep=keep.keep_ended, before=before))
+        for start in range(0, len(ids), _DELETE_BATCH):
+            await self._delete(ids[start : start + _DELETE_BATCH])
+        if ids:
+            _log.info("retention: forgot %d ended jobs", len(ids))
+
+    async def _delete(self, ids: list[JobId]) -> None:
+        # Files first: a record without files can still be deleted, files without a record are swept at start.
+        await asyncio.to_thread(_remove_files, self._paths, ids)
+        await self._store.delete(ids)
+
+    async def _cancel_waiting(self, job_id: JobId) -> JobRecord | None:
+        if job_id not in self._registry.queue:
+            return None
+        record = await self._record(job_id)
+        if not self._registry.queue.remove(job_id):
+            return None  # it was started meanwhile
+        record = replace(
+            record,
+            state=JobState.CANCELED,
+            ended_at=self._clock.now(),
+            outcome=Outcome(JobState.CANCELED, Reason.CANCELED, 0, 0, "withdrawn before it started"),
+        )
+        await asyncio.shield(self._tracker.withdraw(record))
+        return record
+
+    async def _wait_for_end(self, job: ActiveJob) -> None:
+        longest = min(self._config.jobs.stop_grace + timedelta(seconds=2), _STOP_ANSWER_MOST)
+        try:
+            async with asyncio.timeout(longest.total_seconds()):
+                await job.end.wait()
+        except TimeoutError:
+            _log.info("job %s is still stopping", job.record.id)
+
+    async def _resolve(self, given: str) -> JobId:
+        text = given.strip().lower()
+        if not _ID_PREFIX.fullmatch(text):
+            raise InvalidRequest(
+                f"not a job id: {quoted(given)}",
+                reason="INVALID_JOB_ID",
+                hint="ids are UUIDs, and their first characters are enough; see: rnx list",
+            )
+        if len(text) == _ID_LENGTH and self._registry.get(JobId(text)) is not None:
+            return JobId(text)
+        found = set(await self._store.find(text, most=2)) | self._registry.ids_matching(text)
+        if not found:
+            raise NotFound(f"no job with id {text}", reason="JOB_NOT_FOUND", hint="see: rnx list")
+        if len(found) > 1:
+            raise AmbiguousId(
+                f"id {text} fits more than one job", reason="JOB_ID_AMBIGUOUS", hint="give more characters"
+            )
+        return found.pop()
+
+    async def _record(self, job_id: JobId) -> JobRecord:
+        job = self._registry.get(job_id)
+        if job is not None:
+            return job.record
+        record = await self._store.get(job_id)
+        if record is None:
+            raise NotFound(f"no job with id {job_id}", reason="JOB_NOT_FOUND", hint="see: rnx list")
+        return record
+
+    def _newest(self, record: JobRecord) -> JobRecord:
+        job = self._registry.get(record.id)
+        return record if job is None else job.record
+
+
+def _already_ended(record: JobRecord, verb: str) -> WrongState:
+    return WrongState(
+        f"cannot {verb} job {record.id[:8]}: it has ended already, {record.state}", reason="JOB_ENDED"
+    )
+
+
+def _remove_files(paths: AgentPaths, ids: list[JobId]) -> None:
+    for job_id in ids:
+        files.remove_all(paths.job(job_id))

@@ -1,0 +1,516 @@
+"""From unit events to job states: launch, begin, end, and recovery after the agent was away.
+
+The order that makes kill -9 harmless between any two lines::
+
+    launch   store INITIALIZING (uid, boot id) → files → StartTransientUnit
+    begin    signal: store RUNNING (invocation id, pid)
+    end      signal: store the outcome → wake followers → release the unit → remove files
+    recover  read the store → ask systemd for its units → for each job: adopt, end, or explain its absence
+
+The unit stays loaded until the outcome is stored, so whatever is lost here is found there. A job
+from the queue stays PENDING in the store until its command runs: a lost start is made again,
+which is safe because a unit name is used once and systemd has answered that it does not know it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import Any
+
+from joblet_agent.errors import HostUnavailable, JobletError, LaunchFailed, LimitReached, StoreFailed
+from joblet_agent.jobs import files
+from joblet_agent.jobs.log_keeper import LogKeeper
+from joblet_agent.jobs.outcome import outcome_of, start_failed
+from joblet_agent.jobs.paths import AgentPaths
+from joblet_agent.jobs.plan import launch_plan
+from joblet_agent.jobs.registry import ActiveJob, JobRegistry
+from joblet_agent.jobs.root import DefaultRoot
+from joblet_agent.jobs.uids import UidPool
+from joblet_agent.model.job import JobId, JobRecord, JobState, Outcome, Reason
+from joblet_agent.ports import (
+    Clock,
+    EndedInvocations,
+    JobStore,
+    JournalCopy,
+    UnitManager,
+    UnitPhase,
+    UnitStatus,
+)
+
+_RETRY_FIRST, _RETRY_MOST = 0.2, 5.0
+_ALL = 2**31
+_RUNS = frozenset({UnitPhase.STARTING, UnitPhase.RUNNING})
+# What a stop by somebody else looks like. systemd stops a unit for other reasons as well
+# (out of memory, a time limit), and those it tells.
+_ENDS_BY_STOP = frozenset({Reason.NONE, Reason.EXIT_CODE, Reason.SIGNAL})
+
+_log = logging.getLogger(__name__)
+
+
+class JobTracker:
+    """Drives every unfinished job from launch to end."""
+
+    def __init__(
+        self,
+        *,
+        registry: JobRegistry,
+        store: JobStore,
+        units: UnitManager,
+        invocations: EndedInvocations,
+        keeper: LogKeeper,
+        journal: JournalCopy,
+        clock: Clock,
+        paths: AgentPaths,
+        root: DefaultRoot,
+        uids: UidPool,
+        boot_id: str,
+        start_parallelism: int,
+    ) -> None:
+        self._registry = registry
+        self._store = store
+        self._units = units
+        self._invocations = invocations
+        self._keeper = keeper
+        self._journal = journal
+        self._clock = clock
+        self._paths = paths
+        self._root = root
+        self._uids = uids
+        self._boot_id = boot_id
+        self._starts = asyncio.Semaphore(start_parallelism)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._resync_wanted = asyncio.Event()
+        self._room_wanted = asyncio.Event()
+        self._ended = 0
+        self._is_closed = False
+
+    @property
+    def ended_count(self) -> int:
+        """How many jobs have ended since the agent started."""
+        return self._ended
+
+    async def close(self) -> None:
+        """Stop driving. Jobs go on; what was under way is found again by the next recover()."""
+        self._is_closed = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # -- launch ----------------------------------------------------------------------------------
+
+    def launch(self, record: JobRecord) -> asyncio.Task[ActiveJob]:
+        """Take a slot and start the job in a task of the tracker's own.
+
+        The caller may go away: the launch goes on. The task raises what refused the launch; the
+        job is FAILED then, or unknown to the store if the store itself refused.
+        """
+        job = self._registry.add(record)
+        job.is_launching = True
+        return self._spawn(self._launch(job), f"launch-{record.id}")
+
+    async def _launch(self, job: ActiveJob) -> ActiveJob:
+        record = job.record
+        own = self._paths.job(record.id)
+        try:
+            uid = self._uids.take()
+            job.record = replace(record, uid=uid, boot_id=self._boot_id)
+            await self._store_launch(job)
+            await asyncio.to_thread(self._prepare, job.record)
+        except (StoreFailed, LimitReached) as error:
+            if record.state is JobState.PENDING:  # the store knows it already
+                await self._conclude(job, start_failed(str(error)), None)
+            else:
+                self._forget(job)
+            raise
+        except OSError as error:
+            text = f"cannot prepare the files of the job: {error.strerror}"
+            await self._conclude(job, start_failed(text), None)
+            raise HostUnavailable(
+                text, reason="CANNOT_PREPARE_FILES", hint=f"is the disk of {self._paths.state_dir} full?"
+            ) from error
+        self._keeper.keep(job.record, own, job.end)
+        plan = launch_plan(job.record, self._paths, self._root.path)
+        try:
+            async with self._starts:
+                if job.record.stop_requested:
+                    await self._conclude(job, _stopped_before_start(), None)
+                    return job
+                await self._units.start(plan)
+        except LaunchFailed as error:
+            await self._conclude(job, start_failed(str(error)), None)
+            raise
+        except HostUnavailable:
+            self.request_resync()  # systemd may have begun: only it knows
+            raise
+        finally:
+            job.is_launching = False
+        if job.record.stop_requested:
+            await self._units.stop(record.id)
+        return job
+
+    async def _store_launch(self, job: ActiveJob) -> None:
+        if job.record.state is JobState.PENDING:  # accepted long ago: a full disk delays it
+            await self._save_until_done(job)
+        else:
+            await self._store.save(job.record)
+
+    def _prepare(self, record: JobRecord) -> None:
+        self._root.refresh()
+        files.prepare(self._paths.job(record.id), record.uid)
+
+    def stop(self, job: ActiveJob, *, force: bool) -> asyncio.Task[None]:
+        """Ask systemd to stop a job that has not ended, or with ``force`` to kill it.
+
+        In a task of the tracker's own: whoever asked may go away. It ends before the job does and
+        raises HostUnavailable, after which the stop is sent again as soon as systemd answers.
+        """
+        return self._spawn(self._stop(job, force=force), f"stop-{job.record.id}")
+
+    async def _stop(self, job: ActiveJob, *, force: bool) -> None:
+        if not job.record.stop_requested:
+            await self._record_stop(job)
+        if job.is_launching or job.is_finishing:
+            return
+        try:
+            await (self._units.kill(job.record.id) if force else self._units.stop(job.record.id))
+        except HostUnavailable:
+            self.request_resync()
+            raise
+
+    async def _record_stop(self, job: ActiveJob) -> None:
+        job.record = replace(job.record, stop_requested=True, state=JobState.STOPPING)
+        try:
+            await self._store.save(job.record)
+        except StoreFailed as error:  # stop it all the same: it may be what fills the disk
+            _log.error("the stop of job %s is not recorded: %s", job.record.id, error)
+
+    # -- events ----------------------------------------------------------------------------------
+
+    def on_unit(self, status: UnitStatus) -> None:
+        """Take in what systemd tells of a job's unit; see ports.UnitManager.listen."""
+        job = self._registry.get(status.job_id)
+        if job is None or job.is_finishing or self._is_closed:
+            return
+        match status.phase:
+            case UnitPhase.STARTING:
+                return
+            case UnitPhase.RUNNING:
+                self._begin(job, status)
+            case UnitPhase.STOPPING:
+                # Behind the end of the main process it is no stop: systemd clears away what is left.
+                job.was_stopping = job.was_stopping or not status.exit_kind
+            case UnitPhase.GONE if job.record.invocation_id and not status.exit_kind:
+                job.is_finishing = True
+                self._spawn(self._explain_absence(job), f"absent-{status.job_id}")
+            case UnitPhase.ENDED | UnitPhase.GONE:
+                job.is_finishing = True
+                self._spawn(self._finish(job, status), f"finish-{status.job_id}")
+
+    def _begin(self, job: ActiveJob, status: UnitStatus) -> None:
+        if job.record.started_at is not None:
+            return
+        record = job.record
+        job.record = replace(
+            record,
+            state=JobState.STOPPING if record.stop_requested else JobState.RUNNING,
+            invocation_id=status.invocation_id,
+            main_pid=status.main_pid,
+            started_at=status.started_at or self._clock.now(),
+        )
+        job.begun.set()
+        self._spawn(self._record_begin(job), f"begin-{record.id}")
+
+    async def _record_begin(self, job: ActiveJob) -> None:
+        if not job.is_finishing:  # the end is stored with all that the beginning told
+            await self._save_until_done(job)
+        await asyncio.to_thread(self._paths.job(job.record.id).environment.unlink, missing_ok=True)
+
+    async def _finish(self, job: ActiveJob, status: UnitStatus) -> None:
+        record = job.record
+        report = await asyncio.to_thread(files.read_report, self._paths.job(record.id))
+        outcome = outcome_of(
+            status,
+            stop_requested=record.stop_requested,
+            launch_report=report,
+            command=record.spec.command,
+        )
+        if job.was_stopping and not record.stop_requested and outcome.reason in _ENDS_BY_STOP:
+            outcome = await self._stopped_by_others(outcome)
+        await self._conclude(job, outcome, status)
+
+    async def _stopped_by_others(self, outcome: Outcome) -> Outcome:
+        try:
+            is_reboot = await self._units.host_is_stopping()
+        except JobletError:
+            is_reboot = True  # the bus goes down with the host
+        if is_reboot:
+            return replace(
+                outcome,
+                state=JobState.FAILED,
+                reason=Reason.HOST_REBOOTED,
+                message="the host was shut down or rebooted",
+            )
+        return replace(
+            outcome, state=JobState.STOPPED, reason=Reason.STOPPED, message="stopped with systemctl"
+        )
+
+    async def _conclude(self, job: ActiveJob, outcome: Outcome, status: UnitStatus | None) -> None:
+        """Store the outcome, then tell everybody, then let systemd and the disk forget."""
+        job.is_finishing = True
+        now = self._clock.now()
+        await asyncio.to_thread(files.discard_work, self._paths.job(job.record.id))
+        record = job.record
+        job.record = replace(
+            record,
+            state=outcome.state,
+            outcome=outcome,
+            invocation_id=record.invocation_id or (status.invocation_id if status else ""),
+            started_at=record.started_at or (status.started_at if status else None),
+            ended_at=(status.ended_at if status else None) or now,
+            main_pid=0,
+        )
+        await self._save_until_done(job)
+        self._ended += 1
+        self._registry.announce_end(record.id)
+        job.begun.set()
+        self._journal.event(job.record, "ended", _told(job.record))
+        if status is not None:
+            await self._release(record.id)
+        await asyncio.to_thread(files.remove_private, self._paths.job(record.id))
+        self._forget(job)
+
+    async def _release(self, job_id: JobId) -> None:
+        try:
+            await self._units.release(job_id)
+        except JobletError as error:
+            _log.warning("unit of job %s is not released yet: %s", job_id, error)
+            self.request_resync()
+
+    async def _save_until_done(self, job: ActiveJob) -> None:
+        """Store the record; a full disk delays it, but the unit keeps the result meanwhile."""
+        retry = _RETRY_FIRST
+        while True:
+            try:
+                await self._store.save(job.record)
+            except StoreFailed as error:
+                _log.error("job %s is not recorded yet, trying again: %s", job.record.id, error)
+                await asyncio.sleep(retry)
+                retry = min(retry * 2, _RETRY_MOST)
+            else:
+                return
+
+    def _forget(self, job: ActiveJob) -> None:
+        job.begun.set()
+        job.forgotten.set()
+        self._registry.announce_end(job.record.id)
+        self._uids.give_back(job.record.uid)
+        self._registry.remove(job.record.id)
+        self.start_waiting()
+
+    # -- the log -----------------------------------------------------------------------------------
+
+    def log_was_truncated(self, job_id: JobId) -> None:
+        """Mark in the record that output beyond the size limit was cut."""
+        self._spawn(self._mark_truncated(job_id), f"truncated-{job_id}")
+
+    async def _mark_truncated(self, job_id: JobId) -> None:
+        job = self._registry.get(job_id)
+        if job is not None:
+            job.record = replace(job.record, log_truncated=True)
+            await self._save_until_done(job)
+        elif (record := await self._store.get(job_id)) is not None:
+            await self._store.save(replace(record, log_truncated=True))
+
+    def log_was_copied(self, job_id: JobId, offset: int) -> None:
+        """Remember how far the journal's copy is; of a job that ends it is no longer needed."""
+        job = self._registry.get(job_id)
+        if job is not None and not job.is_finishing:
+            job.record = replace(job.record, journal_offset=offset)
+            self._spawn(self._save_until_done(job), f"copied-{job_id}")
+
+    # -- the queue ---------------------------------------------------------------------------------
+
+    def enqueue(self, record: JobRecord) -> asyncio.Task[None]:
+        """Store the job and let it wait, in a task of the tracker's own. The task raises StoreFailed."""
+        return self._spawn(self._enqueue(record), f"enqueue-{record.id}")
+
+    async def _enqueue(self, record: JobRecord) -> None:
+        await self._store.save(record)
+        self._registry.queue.append(record.id)
+        self.start_waiting()
+
+    def withdraw(self, record: JobRecord) -> asyncio.Task[None]:
+        """Store the end of a job that was taken out of the queue; it waits again if that fails."""
+        return self._spawn(self._withdraw(record), f"withdraw-{record.id}")
+
+    async def _withdraw(self, record: JobRecord) -> None:
+        try:
+            await self._store.save(record)
+        except StoreFailed:
+            self._registry.queue.append(record.id)
+            self.start_waiting()
+            raise
+        self._registry.announce_end(record.id)
+
+    def start_waiting(self) -> None:
+        """Launch jobs from the queue while there is room, soon."""
+        self._room_wanted.set()
+
+    async def _pump(self) -> None:
+        while True:
+            await self._room_wanted.wait()
+            self._room_wanted.clear()
+            try:
+                await self._launch_waiting()
+            except StoreFailed as error:
+                _log.error("jobs from the queue cannot start now, trying again: %s", error)
+                await asyncio.sleep(_RETRY_MOST)
+                self._room_wanted.set()
+
+    async def _launch_waiting(self) -> None:
+        queue = self._registry.queue
+        while self._registry.has_room and len(queue):
+            job_id = queue.first()
+            record = await self._store.get(job_id)
+            if queue.remove(job_id) and record is not None and not record.has_ended:
+                self.launch(record)
+
+    # -- recovery --------------------------------------------------------------------------------
+
+    async def recover(self) -> None:
+        """Adopt what the store and systemd know. Call once, before the first launch."""
+        for record in await self._store.unfinished():
+            if record.state is JobState.PENDING and not record.boot_id:
+                self._registry.queue.append(record.id)
+                continue
+            job = self._registry.add(record)
+            self._uids.keep(record.uid)
+            if record.started_at is not None:
+                job.begun.set()
+        active = {job.record.id for job in self._registry}
+        await asyncio.to_thread(files.remove_leftovers, self._paths, active)
+        await self._resync()
+        self._spawn(self._resync_on_demand(), "resync")
+        self._spawn(self._pump(), "queue")
+        self._spawn(self._sweep(), "sweep")
+        self.start_waiting()
+
+    async def _sweep(self) -> None:
+        """Remove files of jobs that nobody knows, left by a crash between two lines."""
+        on_disk = await asyncio.to_thread(files.homes, self._paths)  # first: jobs begin meanwhile
+        known = set(await self._store.find("", most=_ALL))
+        orphans = [job_id for job_id in on_disk if job_id not in known]
+        for job_id in orphans:
+            await asyncio.to_thread(files.remove_all, self._paths.job(job_id))
+        if orphans:
+            _log.info("removed the files of %d jobs without a record", len(orphans))
+
+    def request_resync(self) -> None:
+        """Compare with systemd again, soon: something may have been missed."""
+        self._resync_wanted.set()
+
+    async def _resync_on_demand(self) -> None:
+        retry = _RETRY_FIRST
+        while True:
+            await self._resync_wanted.wait()
+            self._resync_wanted.clear()
+            try:
+                await self._resync()
+                retry = _RETRY_FIRST
+            except JobletError as error:
+                _log.warning("cannot compare with systemd, trying again: %s", error)
+                self._resync_wanted.set()
+                await asyncio.sleep(retry)
+                retry = min(retry * 2, _RETRY_MOST)
+
+    async def _resync(self) -> None:
+        before = [job for job in self._registry if not (job.is_launching or job.is_finishing)]
+        present = {status.job_id: status for status in await self._units.present()}
+        for job in before:
+            status = present.get(job.record.id)
+            if job.is_finishing:
+                continue
+            if status is None:
+                job.is_finishing = True
+                self._spawn(self._explain_absence(job), f"absent-{job.record.id}")
+            elif _is_foreign(job.record, status):
+                job.is_finishing = True
+                self._spawn(self._conclude(job, _lost(), None), f"lost-{job.record.id}")
+            else:
+                self._keeper.keep(job.record, self._paths.job(job.record.id), job.end)
+                self.on_unit(status)
+                if job.record.stop_requested and status.phase in _RUNS:  # asked for, but perhaps never sent
+                    await self._units.stop(job.record.id)
+        for job_id in present.keys() - {job.record.id for job in self._registry}:
+            await self._put_away(present[job_id])
+
+    async def _put_away(self, status: UnitStatus) -> None:
+        record = await self._store.get(status.job_id)
+        if record is None:
+            _log.warning("stopping unit of job %s: there is no record of it", status.job_id)
+            await self._units.stop(status.job_id)
+            await self._units.release(status.job_id)
+        elif record.has_ended and not _is_foreign(record, status):
+            await self._units.release(status.job_id)
+
+    async def _explain_absence(self, job: ActiveJob) -> None:
+        record = job.record
+        if record.boot_id != self._boot_id:
+            await self._conclude(job, _host_rebooted(), None)
+        elif record.state is JobState.PENDING:
+            self._uids.give_back(record.uid)
+            self.launch(replace(record, uid=0, boot_id=""))
+        elif not record.invocation_id:
+            never = start_failed("the agent was restarted before systemd had accepted the job")
+            await self._conclude(job, _stopped_before_start() if record.stop_requested else never, None)
+        else:
+            status = await self._invocations.status(record.id, record.invocation_id)
+            if status is not None:
+                await self._finish(job, status)
+            else:
+                await self._conclude(job, _stopped_meanwhile() if record.stop_requested else _lost(), None)
+
+    def _spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._reap)
+        return task
+
+    def _reap(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None and not isinstance(error, JobletError):
+            _log.error("%s failed", task.get_name(), exc_info=error)
+
+
+def _is_foreign(record: JobRecord, status: UnitStatus) -> bool:
+    return bool(
+        record.invocation_id and status.invocation_id and record.invocation_id != status.invocation_id
+    )
+
+
+def _stopped_before_start() -> Outcome:
+    return Outcome(JobState.STOPPED, Reason.STOPPED, -1, 0, "stopped before its command ran")
+
+
+def _stopped_meanwhile() -> Outcome:
+    return Outcome(JobState.STOPPED, Reason.STOPPED, -1, 0, "stopped while the agent was not running")
+
+
+def _lost() -> Outcome:
+    return Outcome(
+        JobState.FAILED, Reason.LOST, -1, 0, "its unit ended while the agent was away, nobody knows how"
+    )
+
+
+def _host_rebooted() -> Outcome:
+    return Outcome(JobState.FAILED, Reason.HOST_REBOOTED, -1, 0, "the host was rebooted or lost power")
+
+
+def _told(record: JobRecord) -> str:
+    outcome = record.outcome
+    assert outcome is not None
+    return f"job {record.id} {outcome.state}" + (f": {outcome.message}" if outcome.message else "")

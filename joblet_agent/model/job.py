@@ -1,0 +1,189 @@
+"""Job values.
+
+State machine (an arrow is written to the store before or with the act that causes it)::
+
+    PENDING ──► INITIALIZING ──► RUNNING ──► COMPLETED   exit status 0
+       │              │             ├──────► FAILED      anything else
+       │              │             └─► STOPPING ──► STOPPED
+       │              ├──► FAILED   (start-failed, lost, host-rebooted)
+       │              └──► STOPPING ──► STOPPED
+       └──► CANCELED                (stopped while it waited in the queue)
+
+Must not know: proto messages, D-Bus names, SQL.
+"""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import NewType
+
+JobId = NewType("JobId", str)
+"""Lower-case version-4 UUID of 36 characters."""
+
+INT32_MAX = 2**31 - 1
+
+
+class JobState(StrEnum):
+    """States by their text on the wire (spec: job state strings)."""
+
+    PENDING = "PENDING"
+    INITIALIZING = "INITIALIZING"
+    RUNNING = "RUNNING"
+    STOPPING = "STOPPING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    STOPPED = "STOPPED"
+    CANCELED = "CANCELED"
+
+    @property
+    def has_ended(self) -> bool:
+        """True when nothing can change it any more."""
+        return self in _ENDED
+
+    @property
+    def has_unit(self) -> bool:
+        """True while a unit of the job may exist in systemd."""
+        return self in _WITH_UNIT
+
+
+_ENDED = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.STOPPED, JobState.CANCELED})
+_WITH_UNIT = frozenset({JobState.INITIALIZING, JobState.RUNNING, JobState.STOPPING})
+
+
+class Reason(StrEnum):
+    """Why a job ended as it did; a stable word for programs."""
+
+    NONE = ""
+    EXIT_CODE = "exit-code"
+    SIGNAL = "signal"
+    OOM_KILL = "oom-kill"
+    TIMEOUT = "timeout"
+    STOPPED = "stopped"
+    CANCELED = "canceled"
+    START_FAILED = "start-failed"
+    NOT_FOUND = "program-not-found"
+    CANNOT_INVOKE = "program-not-executable"
+    HOST_REBOOTED = "host-rebooted"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """What a user asked for, checked (jobs/check.py) but not yet placed on the host."""
+
+    command: str
+    args: tuple[str, ...] = ()
+    name: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    network: str = ""
+    """Name of a network; empty for the configuration's default."""
+    work_dir: str = ""
+    """Absolute directory in the job; empty for ``/work``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a job ended: exit code, signal and reason kept apart."""
+
+    state: JobState
+    reason: Reason = Reason.NONE
+    exit_code: int = 0
+    """The command's exit status; -1 when it did not exit by itself."""
+    signal: int = 0
+    """Number of the signal that ended the command; 0 for none."""
+    message: str = ""
+    """One sentence for people; empty when the state says it all."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """Everything the agent knows of a job. Times are aware and in UTC."""
+
+    id: JobId
+    spec: JobSpec
+    state: JobState
+    created_at: datetime
+    started_by: str = ""
+    profile: str = "default"
+    uid: int = 0
+    """Host uid and gid of the job's processes; 0 while none is assigned."""
+    boot_id: str = ""
+    """Kernel boot id under which the unit was made."""
+    invocation_id: str = ""
+    """systemd's id (32 hex digits) of this start of the unit, once known."""
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    outcome: Outcome | None = None
+    stop_requested: bool = False
+    main_pid: int = 0
+    log_truncated: bool = False
+    journal_offset: int = 0
+    """Bytes of the log already copied to the journal."""
+
+    @property
+    def has_ended(self) -> bool:
+        """True when the outcome is final."""
+        return self.state.has_ended
+
+
+@dataclass(frozen=True, slots=True)
+class LogQuery:
+    """Which part of a log is wanted, in the order the filters apply."""
+
+    offset: int = 0
+    """First byte wanted."""
+    since: datetime | None = None
+    tail_lines: int | None = None
+    """Last N lines of what is there at the time of the call; None for all."""
+    grep: str = ""
+    """Regular expression over the bytes of a line; empty for no filter."""
+    follow: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class JobPage:
+    """A page of jobs, newest first, and the token of the next one (empty: the last)."""
+
+    jobs: tuple[JobRecord, ...]
+    next_token: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs a listing wants; empty fields do not filter."""
+
+    states: frozenset[JobState] = frozenset()
+    id_prefix: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedProperty:
+    """One property of a job's unit and the option it comes from."""
+
+    name: str
+    value: str
+    origin: str
+    documentation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The unit of a job, told to a person who knows systemd."""
+
+    unit: str
+    properties: tuple[ExplainedProperty, ...]
+    systemd_run: str
+    notes: tuple[str, ...] = ()
+
+
+def new_job_id() -> JobId:
+    """Return a fresh random id."""
+    return JobId(str(uuid.uuid4()))
+
+
+def age(since: datetime, now: datetime) -> timedelta:
+    """Return how long ago ``since`` was, never negative (the clock may step)."""
+    return max(now - since, timedelta(0))

@@ -1,0 +1,213 @@
+"""What the core needs from outside, as narrow Protocols. ``app.py`` joins them to adapters."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from joblet_agent.model.job import (
+    Explanation,
+    JobFilter,
+    JobId,
+    JobPage,
+    JobRecord,
+    JobSpec,
+)
+
+
+class UnitPhase(StrEnum):
+    """Where a job's unit is in its life."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    ENDED = "ended"
+    GONE = "gone"
+    """systemd no longer knows the unit."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnitStatus:
+    """What systemd says of a job's unit, in our words.
+
+    ``exit_kind`` is ``exited``, ``killed``, ``dumped`` or empty when no process of the job ended;
+    ``exit_status`` the exit status or the signal's number; ``result`` systemd's own word.
+    """
+
+    job_id: JobId
+    phase: UnitPhase
+    invocation_id: str = ""
+    main_pid: int = 0
+    exit_kind: str = ""
+    exit_status: int = 0
+    result: str = ""
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+
+
+UnitListener = Callable[[UnitStatus], None]
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchPlan:
+    """A job placed on the host: all that a unit manager needs to start it."""
+
+    job_id: JobId
+    spec: JobSpec
+    uid: int
+    work: Path
+    log: Path
+    launch_report: Path
+    """Where the launcher writes why the command could not be executed."""
+    environment_file: Path
+    root: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """The complete environment of the job."""
+
+
+class UnitManager(Protocol):
+    """Transient units of jobs. Every call has a deadline and raises HostUnavailable beyond it."""
+
+    def listen(self, listener: UnitListener, resync: Callable[[], None]) -> None:
+        """Call ``listener`` on the event loop for every change of a job's unit.
+
+        ``resync`` is called when changes may have been missed (the bus or systemd was restarted):
+        compare with ``present`` again.
+        """
+        ...
+
+    async def start(self, plan: LaunchPlan) -> None:
+        """Ask systemd to start the job's unit; return once it accepted.
+
+        Raises LaunchFailed with systemd's words if it refuses, HostUnavailable if it does not answer
+        (the unit may then exist: ask ``status``).
+        """
+        ...
+
+    async def stop(self, job_id: JobId) -> None:
+        """Send the stop signal to the whole control group; systemd kills what is left after the grace."""
+        ...
+
+    async def kill(self, job_id: JobId) -> None:
+        """Kill every process of the job at once."""
+        ...
+
+    async def release(self, job_id: JobId) -> None:
+        """Let systemd forget the unit of an ended job; a unit that is gone is no error."""
+        ...
+
+    async def status(self, job_id: JobId) -> UnitStatus:
+        """Return what systemd knows of the job's unit now; phase GONE if nothing."""
+        ...
+
+    async def present(self) -> Sequence[UnitStatus]:
+        """Return the status of every unit of ours that systemd knows."""
+        ...
+
+    async def host_is_stopping(self) -> bool:
+        """Say whether the host is shutting down or rebooting."""
+        ...
+
+    def unit_name(self, job_id: JobId) -> str:
+        """Return the name of the job's unit."""
+        ...
+
+    def explain(self, plan: LaunchPlan) -> Explanation:
+        """Tell a person which unit the plan becomes."""
+        ...
+
+
+class JobStore(Protocol):
+    """Durable job records: what was stored is there after kill -9 of the agent.
+
+    Methods raise StoreFailed; ``save`` returns once the record is committed.
+    """
+
+    async def save(self, *records: JobRecord) -> None:
+        """Insert or replace the records, all or none."""
+        ...
+
+    async def delete(self, ids: Sequence[JobId]) -> None:
+        """Forget the records."""
+        ...
+
+    async def get(self, job_id: JobId) -> JobRecord | None:
+        """Return the record of exactly this id."""
+        ...
+
+    async def find(self, prefix: str, *, most: int) -> Sequence[JobId]:
+        """Return up to ``most`` ids that begin with ``prefix`` (lower case)."""
+        ...
+
+    async def page(self, wanted: JobFilter, *, size: int, token: str) -> JobPage:
+        """Return one page, newest first. Raises InvalidRequest for a token that is not ours."""
+        ...
+
+    async def unfinished(self) -> Sequence[JobRecord]:
+        """Return every job that has not ended, oldest first."""
+        ...
+
+    async def ended_beyond(self, *, keep: int, before: datetime | None) -> Sequence[JobId]:
+        """Return the ended jobs beyond the newest ``keep``, and those that ended before ``before``."""
+        ...
+
+    async def ended_count(self) -> int:
+        """Return how many ended jobs there are; costs milliseconds, so not for every job."""
+        ...
+
+
+class JournalCopy(Protocol):
+    """Copies job output and events to the journal for people; never blocks, never fails a job."""
+
+    def lines(self, record: JobRecord, lines: Sequence[bytes]) -> int:
+        """Copy output lines (without their newline); return how many of the first were taken.
+
+        Fewer than all when the journal is busy: offer the rest again later.
+        """
+        ...
+
+    def event(self, record: JobRecord, event: str, text: str) -> None:
+        """Write one record about the job's life: ``JOBLET_EVENT=event``."""
+        ...
+
+
+class EndedInvocations(Protocol):
+    """What the journal remembers of units that systemd no longer knows."""
+
+    async def status(self, job_id: JobId, invocation_id: str) -> UnitStatus | None:
+        """Return how that start of the job's unit ended, or None if the journal does not tell."""
+        ...
+
+
+class FileWatch(Protocol):
+    """One file of one who waits for it."""
+
+    def arm(self) -> None:
+        """Wake once, soon after the next change of the file (or of its being there).
+
+        Arm, then look, then wait: so no change is missed. Arming twice is the same as once.
+        Raises HostUnavailable when the watcher is closed.
+        """
+        ...
+
+    def close(self) -> None:
+        """Wake no more."""
+        ...
+
+
+class FileWatcher(Protocol):
+    """Tells when a file grows, without polling."""
+
+    def watch(self, path: Path, wake: Callable[[], None]) -> FileWatch:
+        """Return a watch of the file, which need not exist yet. ``wake`` is called on the event loop."""
+        ...
+
+
+class Clock(Protocol):
+    """Time, so that tests own it."""
+
+    def now(self) -> datetime:
+        """Return the aware time in UTC."""
+        ...

@@ -1,0 +1,43 @@
+"""AgentService on the wire: what this agent offers beyond the published definition."""
+
+from joblet_agent.errors import InvalidRequest
+from joblet_agent.pb import joblet_pb2 as pb
+from joblet_agent.rpc.convert import explanation_to_proto, filter_from_proto, job_to_proto
+from joblet_agent.rpc.handlers import Context
+from joblet_agent.rpc.services import Jobs
+
+DEFAULT_PAGE = 1000
+MOST_PAGE = 10_000
+
+
+class AgentServicer:
+    """The methods of AgentService."""
+
+    def __init__(self, jobs: Jobs) -> None:
+        self._jobs = jobs
+
+    async def ExplainJob(self, request: pb.ExplainJobRequest, context: Context) -> pb.ExplainJobResponse:
+        """Tell which unit a job is, and why."""
+        record = await self._jobs.get(request.uuid)  # for its full id
+        return explanation_to_proto(record.id, await self._jobs.explain(record.id))
+
+    async def QueryJobs(self, request: pb.QueryJobsRequest, context: Context) -> pb.QueryJobsResponse:
+        """Return one page of the jobs that fit."""
+        page = await self._jobs.page(
+            filter_from_proto(request), size=_page_size(request.page_size), token=request.page_token
+        )
+        return pb.QueryJobsResponse(
+            jobs=[
+                job_to_proto(record, queue_position=self._jobs.queue_position(record.id))
+                for record in page.jobs
+            ],
+            next_page_token=page.next_token,
+        )
+
+
+def _page_size(wanted: int) -> int:
+    if not 0 <= wanted <= MOST_PAGE:
+        raise InvalidRequest(
+            f"cannot list jobs: page_size must be from 0 to {MOST_PAGE}, not {wanted}", reason="BAD_PAGE_SIZE"
+        )
+    return wanted or DEFAULT_PAGE

@@ -1,0 +1,107 @@
+"""Interceptor: who is calling, and may they call this.
+
+Who it is depends on the listener: the local socket's file permissions have already decided, and everybody
+who could open it is admin. What a method needs is in the one table below; what is not in it, nobody may call.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from functools import partial
+
+from joblet_agent.errors import NotAuthenticated, NotPermitted
+from joblet_agent.model.identity import Identity, Permission, Role, allows
+from joblet_agent.rpc.handlers import Context, Handler, Interceptor, guarded
+
+Authenticator = Callable[[Context], Identity]
+"""Names the caller of an RPC, or raises NotAuthenticated."""
+
+ACCESS = {
+    "JobService/RunJob": Permission.RUN,
+    "JobService/GetJobStatus": Permission.READ,
+    "JobService/StopJob": Permission.RUN,
+    "JobService/CancelJob": Permission.RUN,
+    "JobService/DeleteJob": Permission.RUN,
+    "JobService/DeleteAllJobs": Permission.MANAGE,
+    "JobService/GetJobLogs": Permission.READ,
+    "JobService/ListJobs": Permission.READ,
+    "JobService/StreamJobMetrics": Permission.READ,
+    "JobService/GetJobMetrics": Permission.READ,
+    "JobService/StreamJobTelematics": Permission.READ,
+    "JobService/GetJobTelematics": Permission.READ,
+    "JobService/RunWorkflow": Permission.RUN,
+    "JobService/GetWorkflowStatus": Permission.READ,
+    "JobService/ListWorkflows": Permission.READ,
+    "JobService/GetWorkflowJobs": Permission.READ,
+    "NetworkService/CreateNetwork": Permission.MANAGE,
+    "NetworkService/ListNetworks": Permission.READ,
+    "NetworkService/RemoveNetwork": Permission.MANAGE,
+    "VolumeService/CreateVolume": Permission.MANAGE,
+    "VolumeService/ListVolumes": Permission.READ,
+    "VolumeService/RemoveVolume": Permission.MANAGE,
+    "MonitoringService/GetSystemStatus": Permission.READ,
+    "MonitoringService/StreamSystemMetrics": Permission.READ,
+    "RuntimeService/ListRuntimes": Permission.READ,
+    "RuntimeService/GetRuntimeInfo": Permission.READ,
+    "RuntimeService/TestRuntime": Permission.RUN,
+    "RuntimeService/RemoveRuntime": Permission.MANAGE,
+    "RuntimeService/BuildRuntime": Permission.MANAGE,
+    "RuntimeService/ValidateRuntimeYAML": Permission.READ,
+    "RuntimeService/InstallRuntimeFromGithub": Permission.MANAGE,
+    "RuntimeService/InstallRuntimeFromLocal": Permission.MANAGE,
+    "RuntimeService/StreamingInstallRuntimeFromGithub": Permission.MANAGE,
+    "RuntimeService/StreamingInstallRuntimeFromLocal": Permission.MANAGE,
+    "RuntimeService/ValidateRuntimeSpec": Permission.READ,
+    "AgentService/ExplainJob": Permission.READ,
+    "AgentService/QueryJobs": Permission.READ,
+}
+
+LOCAL_ADMIN = Identity("local", Role.ADMIN)
+
+_CALLER: ContextVar[Identity] = ContextVar("caller")
+
+
+def caller() -> Identity:
+    """Return who made the RPC that is being handled."""
+    return _CALLER.get()
+
+
+def local_caller(context: Context) -> Identity:
+    """Authenticate callers on the local socket, and nobody else."""
+    if context.peer().startswith("unix:"):
+        return LOCAL_ADMIN
+    raise NotAuthenticated("cannot authenticate the caller: no client certificate", reason="NO_CERTIFICATE")
+
+
+class AuthInterceptor(Interceptor):
+    """Let a method see a request only when its caller may call it. Comes before the request is decoded."""
+
+    def __init__(self, authenticate: Authenticator) -> None:
+        self._authenticate = authenticate
+
+    def wrapped(self, handler: Handler, method: str) -> Handler:
+        """Return the handler behind the check."""
+        return guarded(handler, partial(self._admitted, method))
+
+    @asynccontextmanager
+    async def _admitted(self, method: str, context: Context) -> AsyncIterator[None]:
+        identity = self._authenticate(context)
+        authorise(identity, method)
+        _CALLER.set(identity)  # never reset: grpc runs each RPC in a task, and so a context, of its own
+        yield
+
+
+def authorise(identity: Identity, method: str) -> None:
+    """Raise NotPermitted unless the table gives the caller's role this method (``Service/Method``)."""
+    needed = ACCESS.get(method)
+    if needed is None:
+        raise NotPermitted(
+            f"cannot call {method}: nobody is permitted to, it is not in the access table",
+            reason="METHOD_NOT_LISTED",
+        )
+    if not allows(identity.role, needed):
+        raise NotPermitted(
+            f"cannot call {method}: role {identity.role} has no permission to {needed}",
+            reason="ROLE_NOT_PERMITTED",
+            hint=f"use an identity whose role has the permission to {needed}",
+        )

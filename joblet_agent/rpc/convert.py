@@ -1,0 +1,186 @@
+"""Proto messages to model values and back, without logic."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+from joblet_agent.errors import InvalidRequest
+from joblet_agent.jobs.check import quoted
+from joblet_agent.model.job import (
+    Explanation,
+    JobFilter,
+    JobRecord,
+    JobSpec,
+    JobState,
+    LogQuery,
+    Outcome,
+)
+from joblet_agent.pb import joblet_pb2 as pb
+from joblet_agent.rpc.offered import refuse_options
+
+DEFAULT_WORK_DIR = "/work"
+PID_ISOLATION = "namespace"
+"""Every job has a PID namespace (units/joblet-launch)."""
+
+_ID_PREFIX = re.compile(r"[0-9a-f-]{1,36}")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NOT_ENDED = Outcome(JobState.RUNNING)
+
+
+def spec_from_proto(request: pb.RunJobRequest) -> JobSpec:
+    """Return what the request asks for. Raises NotOffered for options that would have to be ignored."""
+    refuse_options(request)
+    return JobSpec(
+        command=request.command,
+        args=tuple(request.args),
+        name=request.name,
+        environment=dict(request.environment),
+        network=request.network,
+        work_dir=request.work_dir,
+    )
+
+
+def log_query_from_proto(request: pb.GetJobLogsRequest) -> LogQuery:
+    """Return which part of the log is wanted."""
+    tail_lines = {0: None, -1: 0}.get(request.tail_lines, request.tail_lines)
+    return LogQuery(
+        offset=request.offset,
+        since=_EPOCH + timedelta(microseconds=request.since_time // 1000) if request.since_time else None,
+        tail_lines=tail_lines,
+        grep=request.grep,
+        follow=not request.no_follow,
+    )
+
+
+def filter_from_proto(request: pb.QueryJobsRequest) -> JobFilter:
+    """Return which jobs are wanted. Raises InvalidRequest for what no job can match."""
+    prefix = request.uuid_prefix.lower()
+    if prefix and not _ID_PREFIX.fullmatch(prefix):
+        raise InvalidRequest(
+            f"cannot list jobs: no job id begins with {quoted(prefix)}",
+            reason="INVALID_JOB_ID",
+            hint="ids are UUIDs; any number of their first characters will do",
+        )
+    return JobFilter(
+        states=frozenset(_state(word) for word in request.states), id_prefix=prefix, name=request.name
+    )
+
+
+def _state(word: str) -> JobState:
+    try:
+        return JobState(word)
+    except ValueError:
+        raise InvalidRequest(
+            f"cannot list jobs: {quoted(word)} is no state of a job",
+            reason="UNKNOWN_STATE",
+            hint="states are " + ", ".join(JobState),
+        ) from None
+
+
+def started_to_proto(record: JobRecord, *, queue_position: int) -> pb.RunJobResponse:
+    """Return the answer to RunJob, with every field that earlier clients read."""
+    return pb.RunJobResponse(
+        job_uuid=record.id,
+        status=record.state.value,
+        command=record.spec.command,
+        args=record.spec.args,
+        start_time=rfc3339(record.started_at),
+        end_time=rfc3339(record.ended_at),
+        exit_code=published_exit_code(record),
+        queue_position=queue_position,
+    )
+
+
+def stopped_to_proto(record: JobRecord) -> pb.StopJobResponse:
+    """Return the answer to StopJob."""
+    outcome = record.outcome or _NOT_ENDED
+    return pb.StopJobResponse(
+        uuid=record.id,
+        status=record.state.value,
+        end_time=rfc3339(record.ended_at),
+        exit_code=published_exit_code(record),
+        reason=outcome.reason.value,
+        signal=outcome.signal,
+    )
+
+
+def job_to_proto(record: JobRecord, *, queue_position: int) -> pb.Job:
+    """Return one row of a list."""
+    outcome = record.outcome or _NOT_ENDED
+    return pb.Job(
+        uuid=record.id,
+        name=record.spec.name,
+        command=record.spec.command,
+        args=record.spec.args,
+        status=record.state.value,
+        start_time=rfc3339(record.started_at),
+        end_time=rfc3339(record.ended_at),
+        exit_code=published_exit_code(record),
+        environment=record.spec.environment,
+        reason=outcome.reason.value,
+        signal=outcome.signal,
+        queue_position=queue_position,
+        created_time=rfc3339(record.created_at, timespec="microseconds"),
+    )
+
+
+def status_to_proto(
+    record: JobRecord, *, unit: str, log_size: int, queue_position: int
+) -> pb.GetJobStatusResponse:
+    """Return the full record of one job."""
+    outcome = record.outcome or _NOT_ENDED
+    return pb.GetJobStatusResponse(
+        uuid=record.id,
+        name=record.spec.name,
+        command=record.spec.command,
+        args=record.spec.args,
+        status=record.state.value,
+        start_time=rfc3339(record.started_at),
+        end_time=rfc3339(record.ended_at),
+        exit_code=published_exit_code(record),
+        environment=record.spec.environment,
+        network=record.spec.network,
+        work_dir=record.spec.work_dir or DEFAULT_WORK_DIR,
+        reason=outcome.reason.value,
+        signal=outcome.signal,
+        message=outcome.message,
+        unit=unit,
+        log_size=log_size,
+        log_truncated=record.log_truncated,
+        pid_isolation=PID_ISOLATION,
+        queue_position=queue_position,
+        created_time=rfc3339(record.created_at, timespec="microseconds"),
+        main_pid=record.main_pid,
+        started_by=record.started_by,
+        profile=record.profile,
+    )
+
+
+def explanation_to_proto(job_id: str, explanation: Explanation) -> pb.ExplainJobResponse:
+    """Return the unit of a job, told to a person."""
+    properties = [
+        pb.UnitProperty(
+            name=known.name, value=known.value, origin=known.origin, documentation=known.documentation
+        )
+        for known in explanation.properties
+    ]
+    return pb.ExplainJobResponse(
+        uuid=job_id,
+        unit=explanation.unit,
+        properties=properties,
+        systemd_run=explanation.systemd_run,
+        notes=explanation.notes,
+    )
+
+
+def published_exit_code(record: JobRecord) -> int:
+    """Return the exit status as published: -1 after a signal or when nothing ran, 0 before the end."""
+    if record.outcome is None:
+        return 0
+    return -1 if record.outcome.signal else record.outcome.exit_code
+
+
+def rfc3339(moment: datetime | None, *, timespec: str = "seconds") -> str:
+    """Return the time in UTC with ``Z``; empty for none. What ``timespec`` leaves out is cut, not rounded."""
+    if moment is None:
+        return ""
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec=timespec) + "Z"

@@ -1,0 +1,85 @@
+"""Every method of every service in proto/joblet.proto as a gRPC handler.
+
+Made from the definition itself, so a method that nobody implements is there, too: it says that it is not
+offered, after the caller has been authenticated and authorised like for any other.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.message import Message
+
+from joblet_agent.pb import joblet_pb2 as pb
+from joblet_agent.rpc.handlers import Behaviour, Context, GenericHandler, Handler, handler_maker
+from joblet_agent.rpc.jobs import chunk_to_wire
+from joblet_agent.rpc.offered import refuse_method
+
+SERIALIZERS: Mapping[str, Callable[[Any], bytes]] = {
+    "JobService/GetJobLogs": chunk_to_wire,
+    "JobService/ListJobs": bytes,
+}
+"""Methods whose servicer does not answer with messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A method of the definition."""
+
+    service: str
+    name: str
+    request: type[Message]
+    answer: type[Message]
+    is_streaming: bool
+
+    @property
+    def path(self) -> str:
+        """``Service/Method``, as in the access table."""
+        return f"{self.service}/{self.name}"
+
+
+def defined_methods() -> list[Method]:
+    """Return every method of the definition."""
+    # Descriptors tell which methods stream from protobuf 4.22 on, their messages always did.
+    definition = FileDescriptorProto()
+    pb.DESCRIPTOR.CopyToProto(definition)
+    return [
+        Method(
+            service=service.name,
+            name=method.name,
+            request=getattr(pb, method.input_type.rpartition(".")[2]),
+            answer=getattr(pb, method.output_type.rpartition(".")[2]),
+            is_streaming=method.server_streaming,
+        )
+        for service in definition.service
+        for method in service.method
+    ]
+
+
+def generic_handlers(servicers: Mapping[str, object]) -> list[GenericHandler]:
+    """Return the handlers of all services; ``servicers`` holds those we have, by the service's name."""
+    services: dict[str, dict[str, Handler]] = {}
+    for method in defined_methods():
+        handler = _handler(method, servicers.get(method.service))
+        services.setdefault(method.service, {})[method.name] = handler
+    return [
+        grpc.method_handlers_generic_handler(f"{pb.DESCRIPTOR.package}.{service}", handlers)
+        for service, handlers in services.items()
+    ]
+
+
+def _handler(method: Method, servicer: object | None) -> Handler:
+    return handler_maker(is_streaming=method.is_streaming)(
+        getattr(servicer, method.name, None) or _not_offered(method.path),
+        request_deserializer=method.request.FromString,
+        response_serializer=SERIALIZERS.get(method.path, method.answer.SerializeToString),
+    )
+
+
+def _not_offered(method: str) -> Behaviour:
+    async def behaviour(request: object, context: Context) -> None:
+        refuse_method(method)
+
+    return behaviour

@@ -1,0 +1,72 @@
+"""What the servicers need of the services behind them, as narrow Protocols."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from joblet_agent.jobs.logs import LogChunk
+from joblet_agent.model.identity import Identity
+from joblet_agent.model.job import Explanation, JobFilter, JobId, JobPage, JobRecord, JobSpec, LogQuery
+
+
+class Jobs(Protocol):
+    """The job use cases.
+
+    ``given`` is a full id or an unambiguous prefix; every method that takes one raises NotFound or
+    AmbiguousId before it does anything.
+    """
+
+    async def run(self, spec: JobSpec, caller: Identity) -> JobRecord:
+        """Check and accept a job; return once it is started or safely queued."""
+        ...
+
+    async def get(self, given: str) -> JobRecord:
+        """Return the job as it is now."""
+        ...
+
+    async def stop(self, given: str, *, force: bool) -> JobRecord:
+        """End a job (at once with ``force``) and return how it ended. Raises WrongState if it had already."""
+        ...
+
+    async def cancel(self, given: str) -> JobRecord:
+        """Withdraw a job that has not started. Raises WrongState if it has."""
+        ...
+
+    async def delete(self, given: str) -> JobId:
+        """Forget an ended job, its log and its files. Raises WrongState while it has not ended."""
+        ...
+
+    async def delete_ended(self) -> tuple[int, int]:
+        """Delete every ended job; return how many were deleted and how many left alone."""
+        ...
+
+    async def page(self, wanted: JobFilter, *, size: int, token: str) -> JobPage:
+        """Return one page, newest first. Raises InvalidRequest for a token that is not ours."""
+        ...
+
+    async def logs(self, given: str, query: LogQuery) -> AsyncIterator[LogChunk]:
+        """Find the job, then return its output as it comes; the iterator may wait for output."""
+        ...
+
+    async def explain(self, given: str) -> Explanation:
+        """Tell a person which unit the job is or was."""
+        ...
+
+    def queue_position(self, job_id: JobId) -> int:
+        """Return the place in the queue, 1 = next; 0 = not waiting."""
+        ...
+
+    def log_size(self, job_id: JobId) -> int:
+        """Return how many bytes of log can be read now."""
+        ...
+
+    def unit_name(self, job_id: JobId) -> str:
+        """Return the name of the job's systemd unit."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything the server serves."""
+
+    jobs: Jobs

@@ -1,0 +1,174 @@
+"""A job record as a row and back. Pure.
+
+Of a record, what queries ask for is in columns; the rest is one compact JSON object whose keys are the
+field names of model/job.py and which leaves out what has its default. So a record of an older agent gets
+the defaults of fields that came later; whoever gives a key another meaning adds a migration (schema.py).
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from joblet_agent.model.job import JobId, JobRecord, JobSpec, JobState, Outcome, Reason
+
+Row = tuple[str, str, str, int, int | None, bytes]
+"""id, state, name, created_usec, ended_usec, record."""
+
+T = TypeVar("T")
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+# With the default escapes the text is ASCII, so that even a lone surrogate comes back as it was.
+_to_json = json.JSONEncoder(separators=(",", ":")).encode
+_from_json = json.JSONDecoder().decode
+
+
+class BrokenRecord(Exception):
+    """What is stored is not a job record."""
+
+
+def row_of(record: JobRecord) -> Row:
+    """Return the record's row."""
+    ended = record.ended_at or record.created_at if record.has_ended else None
+    return (
+        record.id,
+        record.state.value,
+        record.spec.name,
+        usec_of(record.created_at),
+        None if ended is None else usec_of(ended),
+        _to_json(_record_fields(record)).encode(),
+    )
+
+
+def record_of(job_id: str, state: str, name: str, created_usec: int, record: bytes) -> JobRecord:
+    """Return the record that a row holds; raise BrokenRecord if it holds none."""
+    try:
+        stored = _Fields(_from_json(record.decode()))
+        return JobRecord(
+            id=JobId(job_id),
+            spec=_spec(stored, name),
+            state=JobState(state),
+            created_at=_time(created_usec),
+            started_by=stored.take("started_by", str, ""),
+            profile=stored.take("profile", str, "default"),
+            uid=stored.take("uid", int, 0),
+            boot_id=stored.take("boot_id", str, ""),
+            invocation_id=stored.take("invocation_id", str, ""),
+            started_at=stored.time("started_at"),
+            ended_at=stored.time("ended_at"),
+            outcome=_outcome(stored),
+            stop_requested=stored.take("stop_requested", bool, False),
+            main_pid=stored.take("main_pid", int, 0),
+            log_truncated=stored.take("log_truncated", bool, False),
+            journal_offset=stored.take("journal_offset", int, 0),
+        )
+    # json and Enum raise ValueError; times out of range OverflowError; deep nesting RecursionError.
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise BrokenRecord(str(error)) from error
+
+
+def usec_of(time: datetime) -> int:
+    """Return the microseconds since 1970 of an aware time."""
+    return (time - _EPOCH) // _MICROSECOND
+
+
+def _record_fields(record: JobRecord) -> dict[str, object]:
+    spec = record.spec
+    times = {"started_at": record.started_at, "ended_at": record.ended_at}
+    return {
+        # What has a default that is not "nothing" is always there.
+        "profile": record.profile,
+        **{key: usec_of(time) for key, time in times.items() if time is not None},
+        **_without_nothing(
+            command=spec.command,
+            args=spec.args,
+            environment=dict(spec.environment),
+            network=spec.network,
+            work_dir=spec.work_dir,
+            started_by=record.started_by,
+            uid=record.uid,
+            boot_id=record.boot_id,
+            invocation_id=record.invocation_id,
+            outcome=_outcome_fields(record.outcome) if record.outcome else None,
+            stop_requested=record.stop_requested,
+            main_pid=record.main_pid,
+            log_truncated=record.log_truncated,
+            journal_offset=record.journal_offset,
+        ),
+    }
+
+
+def _outcome_fields(outcome: Outcome) -> dict[str, object]:
+    return _without_nothing(
+        state=outcome.state.value,
+        reason=outcome.reason.value,
+        exit_code=outcome.exit_code,
+        signal=outcome.signal,
+        message=outcome.message,
+    )
+
+
+def _without_nothing(**fields: object) -> dict[str, object]:
+    return {key: value for key, value in fields.items() if value}
+
+
+class _Fields:
+    """A stored JSON object that gives values of the type that was asked for, or BrokenRecord."""
+
+    def __init__(self, stored: object) -> None:
+        if not isinstance(stored, dict):
+            raise BrokenRecord("it is no JSON object")
+        self._stored = stored
+
+    def take(self, key: str, kind: type[T], default: T) -> T:
+        value: Any = self._stored.get(key, default)
+        if type(value) is not kind:
+            raise BrokenRecord(f"{key} is no {kind.__name__}")
+        return value
+
+    def time(self, key: str) -> datetime | None:
+        return _time(self.take(key, int, 0)) if key in self._stored else None
+
+    def inner(self, key: str) -> "_Fields | None":
+        return _Fields(self._stored[key]) if key in self._stored else None
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        values = self.take(key, list, [])
+        if not all(type(value) is str for value in values):
+            raise BrokenRecord(f"{key} is no list of texts")
+        return tuple(values)
+
+    def text_by_text(self, key: str) -> Mapping[str, str]:
+        values = self.take(key, dict, {})
+        if not all(type(value) is str for value in values.values()):
+            raise BrokenRecord(f"{key} has a value that is no text")
+        return values
+
+
+def _spec(stored: _Fields, name: str) -> JobSpec:
+    return JobSpec(
+        command=stored.take("command", str, ""),
+        args=stored.texts("args"),
+        name=name,
+        environment=stored.text_by_text("environment"),
+        network=stored.take("network", str, ""),
+        work_dir=stored.take("work_dir", str, ""),
+    )
+
+
+def _outcome(stored: _Fields) -> Outcome | None:
+    outcome = stored.inner("outcome")
+    if outcome is None:
+        return None
+    return Outcome(
+        state=JobState(outcome.take("state", str, "")),
+        reason=Reason(outcome.take("reason", str, "")),
+        exit_code=outcome.take("exit_code", int, 0),
+        signal=outcome.take("signal", int, 0),
+        message=outcome.take("message", str, ""),
+    )
+
+
+def _time(usec: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=usec)

@@ -1,0 +1,77 @@
+"""The tables, their versions and how a file gets from one to the next.
+
+A released migration never changes; a new version is a new entry at the end. ``PRAGMA user_version`` is
+the number of migrations that a file has seen, so an older agent knows a newer file.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+
+APPLICATION_ID = 0x4A6F6274
+"""``Jobt``: file(1) and we can tell the file from any other SQLite database."""
+
+# What is asked for is a column, all else is in ``record`` (records.py). Times are microseconds since 1970:
+# exact for datetime, and in 64 bits up to its last year.
+# ended_usec is what retention orders by: NULL until the job ended, its creation when nobody knows the end.
+_VERSION_1 = (
+    """
+    CREATE TABLE jobs (
+        number INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        state TEXT NOT NULL,
+        name TEXT NOT NULL,
+        created_usec INTEGER NOT NULL,
+        ended_usec INTEGER,
+        record BLOB NOT NULL
+    ) STRICT
+    """,
+    "CREATE INDEX jobs_by_creation ON jobs (created_usec, id)",
+    "CREATE INDEX jobs_by_state ON jobs (state, created_usec, id)",
+    "CREATE INDEX jobs_by_name ON jobs (name, created_usec, id) WHERE name <> ''",
+    "CREATE INDEX jobs_by_end ON jobs (ended_usec, id) WHERE ended_usec IS NOT NULL",
+    """
+    CREATE TABLE broken_jobs (
+        id TEXT,
+        state TEXT,
+        name TEXT,
+        created_usec INTEGER,
+        ended_usec INTEGER,
+        record BLOB,
+        message TEXT NOT NULL
+    ) STRICT
+    """,
+)
+
+MIGRATIONS: Sequence[Sequence[str]] = (_VERSION_1,)
+
+PROBES = (
+    "SELECT number, id, state, name, created_usec, ended_usec, record FROM jobs LIMIT 0",
+    "SELECT id, state, name, created_usec, ended_usec, record, message FROM broken_jobs LIMIT 0",
+)
+"""Fail where a damaged table definition still reads as SQL."""
+
+
+def version(connection: sqlite3.Connection) -> int:
+    """Return how many migrations the file has seen."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def is_ours(connection: sqlite3.Connection) -> bool:
+    """Tell our file, or one without content, from a database of something else."""
+    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+    (objects,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    return bool(application_id == APPLICATION_ID or (application_id, objects) == (0, 0))
+
+
+def migrate(connection: sqlite3.Connection, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> None:
+    """Bring the file to the newest version, all in one transaction; one that is there stays untouched."""
+    present = version(connection)
+    if present >= len(migrations):
+        return
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")
+        for migration in migrations[present:]:
+            for statement in migration:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {len(migrations)}")

@@ -1,0 +1,35 @@
+"""The environment file of a job (systemd.exec(5), EnvironmentFile=): its command and its variables.
+
+Every variable ``X`` is written as ``JOBLET_ENV_X``: the launcher, which still has privileges,
+must not be steered by LD_PRELOAD or PERL5OPT of the job. It strips the prefix for the command.
+Word n of the command is ``JOBLET_ARG_n``; what is longer than execve(2) takes in one variable goes on
+in ``JOBLET_ARG_n_1`` and so on.
+"""
+
+import re
+from collections.abc import Iterator
+
+from joblet_agent.ports import LaunchPlan
+from joblet_agent.systemd.properties import ARGUMENT_PREFIX, ENVIRONMENT_PREFIX
+
+_SPECIAL = re.compile(r'(["\\`$])')
+_PIECE = 30_000  # characters: at most 120,000 bytes, of the 131,072 that the kernel takes in one string
+
+
+def launch_variables(plan: LaunchPlan) -> Iterator[tuple[str, str]]:
+    """Yield the variables that tell the launcher what to run."""
+    for number, word in enumerate((plan.spec.command, *plan.spec.args)):
+        yield f"{ARGUMENT_PREFIX}{number}", word[:_PIECE]
+        for piece, start in enumerate(range(_PIECE, len(word), _PIECE), start=1):
+            yield f"{ARGUMENT_PREFIX}{number}_{piece}", word[start : start + _PIECE]
+    for name, value in plan.environment.items():
+        yield ENVIRONMENT_PREFIX + name, value
+
+
+def environment_file_text(plan: LaunchPlan) -> str:
+    """Return the text that systemd reads back as exactly these variables."""
+    return "".join(f'{name}="{_SPECIAL.sub(_escape, value)}"\n' for name, value in launch_variables(plan))
+
+
+def _escape(match: re.Match[str]) -> str:
+    return "\\" + match.group(1)

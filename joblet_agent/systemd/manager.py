@@ -1,0 +1,238 @@
+"""Transient units of jobs: start, stop, inspect, release, and the events of their lives."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from dbus_next.signature import Variant
+
+from joblet_agent.errors import HostUnavailable, LaunchFailed, NotFound
+from joblet_agent.model.job import Explanation, JobId
+from joblet_agent.ports import LaunchPlan, UnitListener, UnitStatus
+from joblet_agent.systemd.bus import SystemBus
+from joblet_agent.systemd.environment import environment_file_text
+from joblet_agent.systemd.explain import explain_unit
+from joblet_agent.systemd.names import JOB_UNIT_PATTERN, job_of_path, job_of_unit, unit_name, unit_path
+from joblet_agent.systemd.properties import UnitSettings, unit_properties
+from joblet_agent.systemd.signals import Signal
+from joblet_agent.systemd.version import require_host
+from joblet_agent.systemd.view import UnitView
+
+_RELOAD_DEADLINE = 90.0
+_SIGKILL = 9
+
+_log = logging.getLogger(__name__)
+
+
+class SystemdUnitManager:
+    """The unit manager (ports.UnitManager) on systemd's D-Bus interface."""
+
+    def __init__(self, settings: UnitSettings) -> None:
+        self._settings = settings  # the version is known once the bus is open
+        self._bus = SystemBus(self._on_signal, self._on_reconnected)
+        self._views: dict[JobId, UnitView] = {}
+        self._listener: UnitListener = _ignore_status
+        self._resync: Callable[[], None] = _ignore
+        self._not_reloading = asyncio.Event()
+        self._not_reloading.set()
+        self._renewal: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Connect to the bus. Raises HostUnavailable, also for a systemd that is too old."""
+        await self._bus.open()
+        version = require_host(await self._bus.manager_property("Version"))
+        self._settings = replace(self._settings, systemd_version=version)
+
+    async def close(self) -> None:
+        """Disconnect; units go on."""
+        if self._renewal is not None:
+            self._renewal.cancel()
+            await asyncio.gather(self._renewal, return_exceptions=True)
+        await self._bus.close()
+
+    def listen(self, listener: UnitListener, resync: Callable[[], None]) -> None:
+        """See ports.UnitManager."""
+        self._listener, self._resync = listener, resync
+
+    async def start(self, plan: LaunchPlan) -> None:
+        """See ports.UnitManager. While systemd reloads, the start waits."""
+        try:
+            async with asyncio.timeout(_RELOAD_DEADLINE):
+                await self._not_reloading.wait()
+        except TimeoutError as error:
+            raise HostUnavailable(
+                "cannot start job: systemd is still reloading", reason="SYSTEMD_RELOADING"
+            ) from error
+        try:
+            _write_secretly(plan.environment_file, environment_file_text(plan))
+        except OSError as error:
+            raise LaunchFailed(
+                f"cannot write the environment of the job: {error.strerror}", reason="CANNOT_PREPARE_FILES"
+            ) from error
+        self._views[plan.job_id] = UnitView(plan.job_id)
+        properties = [
+            [entry.name, Variant(entry.signature, entry.value)]
+            for entry in unit_properties(plan, self._settings)
+        ]
+        try:
+            await self._bus.manager(
+                "StartTransientUnit", "ssa(sv)a(sa(sv))", [unit_name(plan.job_id), "fail", properties, []]
+            )
+        except HostUnavailable:
+            raise  # the unit may exist: its view stays, recovery finds out
+        except LaunchFailed:
+            self._views.pop(plan.job_id, None)
+            raise
+
+    async def stop(self, job_id: JobId) -> None:
+        """See ports.UnitManager."""
+        await self._unless_gone("StopUnit", "ss", [unit_name(job_id), "replace"])
+
+    async def kill(self, job_id: JobId) -> None:
+        """See ports.UnitManager."""
+        await self._unless_gone("KillUnit", "ssi", [unit_name(job_id), "all", _SIGKILL])
+
+    async def release(self, job_id: JobId) -> None:
+        """See ports.UnitManager."""
+        name = unit_name(job_id)
+        view = self._views.pop(job_id, None)
+        # A failed unit is unloaded by the reset, one that "exited" by the stop; neither harms the other kind.
+        if view is None or view.has_failed:
+            await self._unless_gone("ResetFailedUnit", "s", [name])
+        if view is None or not view.has_failed:
+            await self._unless_gone("StopUnit", "ss", [name, "replace"])
+
+    async def status(self, job_id: JobId) -> UnitStatus:
+        """See ports.UnitManager."""
+        unit, service = await self._all_properties(job_id)
+        view = UnitView(job_id)
+        view.update(service | unit)
+        return view.status(gone=_is_gone(unit.get("LoadState")))
+
+    async def present(self) -> Sequence[UnitStatus]:
+        """See ports.UnitManager.
+
+        Of running units only the invocation is read: all properties of one take 3 ms to decode.
+        """
+        (units,) = await self._bus.manager("ListUnitsByPatterns", "asas", [[], [JOB_UNIT_PATTERN]])
+        return [
+            status
+            for status in await asyncio.gather(*(self._present(*unit[:5]) for unit in units))
+            if status is not None
+        ]
+
+    async def _present(
+        self, name: str, _description: str, load: str, active: str, sub: str
+    ) -> UnitStatus | None:
+        job_id = job_of_unit(name)
+        if job_id is None or _is_gone(load):
+            return None
+        if (active, sub) != ("active", "running"):
+            unit, service = await self._all_properties(job_id)
+            view = self._view(job_id)
+            view.update(service | unit)
+            return view.status(gone=_is_gone(unit.get("LoadState")))
+        invocation, main_pid = await asyncio.gather(
+            self._bus.property(unit_path(job_id), "Unit", "InvocationID"),
+            self._bus.property(unit_path(job_id), "Service", "MainPID"),
+        )
+        view = self._view(job_id)
+        view.update({"ActiveState": active, "SubState": sub, "InvocationID": invocation, "MainPID": main_pid})
+        return view.status()
+
+    async def host_is_stopping(self) -> bool:
+        """See ports.UnitManager."""
+        return bool(await self._bus.manager_property("SystemState") == "stopping")
+
+    def unit_name(self, job_id: JobId) -> str:
+        """See ports.UnitManager."""
+        return unit_name(job_id)
+
+    def explain(self, plan: LaunchPlan) -> Explanation:
+        """See ports.UnitManager."""
+        return explain_unit(plan, self._settings)
+
+    async def _all_properties(self, job_id: JobId) -> tuple[dict[str, Any], dict[str, Any]]:
+        path = unit_path(job_id)
+        return await asyncio.gather(self._bus.properties(path, "Unit"), self._bus.properties(path, "Service"))
+
+    def _view(self, job_id: JobId) -> UnitView:
+        return self._views.setdefault(job_id, UnitView(job_id))
+
+    async def _unless_gone(self, member: str, signature: str, body: Sequence[Any]) -> None:
+        try:
+            await self._bus.manager(member, signature, body)
+        except NotFound:
+            _log.debug("%s: unit is gone already", member)
+
+    def _on_signal(self, signal: Signal) -> None:
+        member, body = signal.member, signal.body
+        if member == "PropertiesChanged":
+            job_id = job_of_path(signal.path)
+            view = self._views.get(job_id) if job_id is not None else None
+            if view is not None:
+                view.update(body[0])
+                self._listener(view.status())
+        elif member == "UnitRemoved" and self._not_reloading.is_set():  # a reload unloads all, for a moment
+            job_id = job_of_unit(body[0])
+            view = self._views.pop(job_id, None) if job_id is not None else None
+            if view is not None:
+                self._listener(view.status(gone=True))
+        elif member == "Reloading":
+            self._on_reloading(body[0])
+        elif member == "NameOwnerChanged" and body[2]:
+            self._on_new_systemd()
+
+    def _on_reloading(self, begins: bool) -> None:
+        if begins:
+            self._not_reloading.clear()
+        else:
+            self._not_reloading.set()
+            self._resync()
+
+    def _on_new_systemd(self) -> None:
+        self._not_reloading.set()
+        self._renewal = asyncio.create_task(self._renew(), name="systemd-renewal")
+
+    async def _renew(self) -> None:
+        try:
+            await self._bus.subscribe()
+        except HostUnavailable as error:
+            _log.warning("%s", error)
+        self._resync()
+
+    def _on_reconnected(self) -> None:
+        self._not_reloading.set()
+        self._resync()
+
+
+def _is_gone(load_state: str | None) -> bool:
+    """Say whether systemd knows nothing of a unit.
+
+    A unit whose settings it could not read again after a reload (``error``) still runs, and still tells
+    how it ends.
+    """
+    return load_state in {None, "not-found"}
+
+
+def _write_secretly(path: Path, text: str) -> None:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise LaunchFailed(
+            f"cannot write the environment of the job: {error.strerror}", reason="CANNOT_PREPARE_FILES"
+        ) from error
+
+
+def _ignore_status(_status: UnitStatus) -> None:
+    """Nobody listens yet."""
+
+
+def _ignore() -> None:
+    """Nobody listens yet."""

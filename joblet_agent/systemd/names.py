@@ -1,0 +1,50 @@
+"""Unit names and D-Bus object paths of jobs."""
+
+import re
+
+from joblet_agent.model.job import JobId
+
+JOBS_SLICE = "joblet-jobs.slice"
+AGENT_UNIT = "joblet-agent.service"
+JOB_UNIT_PATTERN = "joblet-job-*.service"
+
+UNIT_PATH_PREFIX = "/org/freedesktop/systemd1/unit/"
+_JOB_PATH_PREFIX = UNIT_PATH_PREFIX + "joblet_2djob_2d"
+_JOB_PATH_SUFFIX = "_2eservice"
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def unit_name(job_id: JobId) -> str:
+    """Return the name of the job's unit."""
+    return f"joblet-job-{job_id}.service"
+
+
+def unit_path(job_id: JobId) -> str:
+    """Return the object path of the job's unit (sd_bus_path_encode(3))."""
+    return _JOB_PATH_PREFIX + job_id.replace("-", "_2d") + _JOB_PATH_SUFFIX
+
+
+def job_of_unit(name: str) -> JobId | None:
+    """Return the job of a unit name, None if the unit is no job's."""
+    if not (name.startswith("joblet-job-") and name.endswith(".service")):
+        return None
+    return _job_id(name[len("joblet-job-") : -len(".service")])
+
+
+def is_job_path(path: str) -> bool:
+    """Say whether the object path looks like a job's unit; cheap, for every signal of every unit."""
+    return path.startswith(_JOB_PATH_PREFIX)
+
+
+def job_of_path(path: str) -> JobId | None:
+    """Return the job of a unit's object path, None if it is no job's.
+
+    Runs for every signal of every unit of the host, so it looks at the prefix first.
+    """
+    if not (path.startswith(_JOB_PATH_PREFIX) and path.endswith(_JOB_PATH_SUFFIX)):
+        return None
+    return _job_id(path[len(_JOB_PATH_PREFIX) : -len(_JOB_PATH_SUFFIX)].replace("_2d", "-"))
+
+
+def _job_id(text: str) -> JobId | None:
+    return JobId(text) if _UUID.fullmatch(text) else None

@@ -1,0 +1,166 @@
+"""The only door to gRPC: the channel, the time limits of calls, and their errors as ours.
+
+TLS: Python's gRPC cannot set a lowest version for a client; the agent accepts nothing below TLS 1.3.
+The certificate is checked against the fixed name ``joblet``, whatever the address.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+from rnx.config import Target
+from rnx.exits import NotOffered, RnxError, Unreachable
+from rnx.lazyimport import lazy_imports
+
+# gRPC writes its own lines about failed connections to standard error; our one line says it.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+with lazy_imports():
+    import grpc
+
+    from joblet_agent.pb import joblet_pb2 as pb
+    from joblet_agent.pb import joblet_pb2_grpc
+
+__all__ = ["LONG", "SHORT", "STOP", "VERSION", "Client", "pb"]
+
+SHORT = timedelta(seconds=10)
+DELETE = timedelta(seconds=15)
+LONG = timedelta(seconds=30)
+VERSION = timedelta(seconds=2)
+# The agent answers when the job has ended, which may take the whole grace period (10 s by default).
+STOP = timedelta(seconds=120)
+
+MESSAGE_LIMIT = 128 * 1024 * 1024
+SERVER_NAME = "joblet"
+OPTIONS = [
+    ("grpc.max_send_message_length", MESSAGE_LIMIT),
+    ("grpc.max_receive_message_length", MESSAGE_LIMIT),
+    # An agent that restarts is back within a second or two: look for it that often.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+]
+
+
+class Client:
+    """Calls to one agent. A failed call raises RnxError with the agent's text, reason and hint."""
+
+    def __init__(self, target: Target) -> None:
+        self._address = target.address
+        self._channel = _open(target)
+        stubs: Any = joblet_pb2_grpc  # generated without types
+        self.jobs = stubs.JobServiceStub(self._channel)
+        self.agent = stubs.AgentServiceStub(self._channel)
+        self.monitoring = stubs.MonitoringServiceStub(self._channel)
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._channel.close()
+
+    def call(self, method: Callable[..., Any], request: Any, limit: timedelta) -> Any:
+        """Make one unary call that must be answered within ``limit``."""
+        with self._our_errors():
+            return method(request, timeout=limit.total_seconds())
+
+    def stream(self, method: Callable[..., Any], request: Any) -> Iterator[Any]:
+        """Yield the answers of a server stream, without a time limit; leaving the loop cancels the call."""
+        with self._our_errors():
+            answers = method(request)
+            try:
+                yield from answers
+            finally:
+                answers.cancel()
+
+    @contextmanager
+    def _our_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except grpc.RpcError as error:
+            raise _our_error(error, self._address) from error
+
+
+def _open(target: Target) -> Any:
+    if target.credentials is None:
+        # A path of a socket is no name for the authority that HTTP/2 wants.
+        return grpc.insecure_channel(target.address, [*OPTIONS, ("grpc.default_authority", "localhost")])
+    credentials = grpc.ssl_channel_credentials(
+        root_certificates=target.credentials.authority,
+        private_key=target.credentials.key,
+        certificate_chain=target.credentials.certificate,
+    )
+    named = [*OPTIONS, ("grpc.ssl_target_name_override", SERVER_NAME)]
+    return grpc.secure_channel(target.address, credentials, named)
+
+
+def _our_error(error: Any, address: str) -> RnxError:
+    """Translate a failed call, with what the agent says in the trailing metadata."""
+    trailer = {str(key): value for key, value in error.trailing_metadata() or ()}
+    reason = _text(trailer.get("joblet-reason", ""))
+    hint = _text(trailer.get("joblet-hint", ""))
+    details = error.details() or ""
+    if _is_lost(error.code(), details):
+        if reason:
+            return Unreachable(details, hint=hint, reason=reason)
+        return Unreachable(
+            f"cannot reach the agent at {address}: {_cause(address, details)}", hint=_advice(address, details)
+        )
+    if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+        return NotOffered(details or "the agent does not offer this call", hint=hint, reason=reason)
+    if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and not reason:
+        return RnxError(
+            f"the agent at {address} did not answer in time",
+            hint="what was asked may still happen: look with rnx list",
+        )
+    return RnxError(details or f"the agent answered {error.code().name}", hint=hint, reason=reason)
+
+
+def _is_lost(code: Any, details: str) -> bool:
+    """Tell whether the connection ended rather than the call failed.
+
+    An agent that is killed leaves UNAVAILABLE; one that closes cancels its calls; gRPC before 1.60 calls some
+    lost connections UNKNOWN "Stream removed" or INTERNAL "RST_STREAM".
+    """
+    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+        return True
+    return code in (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL) and (
+        "Stream removed" in details or "RST_STREAM" in details
+    )
+
+
+def _cause(address: str, details: str) -> str:
+    path = address.removeprefix("unix:")
+    if path == address:
+        return details
+    if _is_forbidden(path):
+        return "permission denied"
+    return details if os.path.exists(path) else "there is no such socket"
+
+
+def _advice(address: str, details: str) -> str:
+    if address.startswith("unix:"):
+        if _is_forbidden(address.removeprefix("unix:")):
+            return "root and members of the group joblet may use the local socket"
+        return "is the agent running? systemctl status joblet-agent"
+    if any(word in details.lower() for word in ("handshake", "certificate", "verification")):
+        return "the certificates of the configuration and of the agent must come from the same authority"
+    return "is the agent running, and does a firewall let its port through?"
+
+
+def _is_forbidden(path: str) -> bool:
+    """Tell whether we may not use the socket, or not even look whether it is there."""
+    try:
+        os.stat(path)
+    except OSError as error:
+        return isinstance(error, PermissionError)
+    return not os.access(path, os.R_OK | os.W_OK)
+
+
+def _text(value: str | bytes) -> str:
+    """Return a metadata value; what is not ASCII travels percent-encoded."""
+    from urllib.parse import unquote  # noqa: PLC0415 - only a failure needs it
+
+    return unquote(value.decode(errors="replace") if isinstance(value, bytes) else value)

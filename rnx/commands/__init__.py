@@ -1,0 +1,1 @@
+"""One module per group of commands; each parses, makes one call and prints."""

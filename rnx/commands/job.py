@@ -1,0 +1,274 @@
+"""The commands on jobs that exist already; each is one call."""
+
+import sys
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import click
+
+from rnx.cli import Command
+from rnx.context import Settings
+from rnx.exits import NotOffered, RnxError
+from rnx.output import Column, Format, clean, show, show_record, status_word, table
+
+PAGE = 1000
+
+
+@click.command("list", cls=Command, short_help="List jobs, newest first.")
+@click.option(
+    "--state", "states", multiple=True, metavar="STATE", help="only jobs in this state; may be repeated"
+)
+@click.option("--limit", type=click.IntRange(min=1), envvar="RNX_LIST_LIMIT", help="at most this many jobs")
+@click.pass_obj
+def list_jobs(settings: Settings, states: tuple[str, ...], limit: int | None) -> None:
+    """List jobs, newest first.
+
+    Permission: read. Exit status: 0 done, 1 failed, 2 wrong usage.
+
+    Example: rnx list --state=RUNNING --limit=20
+    """
+    from rnx.views import list_data, list_table  # noqa: PLC0415
+
+    wanted = [state.upper() for state in states]
+    with settings.connect() as client:
+        try:
+            jobs = list(_pages(client, wanted, limit))
+        except NotOffered:
+            jobs = _all_at_once(client, wanted, limit)
+    show(settings.form, [list_data(job) for job in jobs], lambda: list_table(jobs))
+
+
+@click.command("status", cls=Command, short_help="Show everything about a job.")
+@click.argument("uuid")
+@click.pass_obj
+def status(settings: Settings, uuid: str) -> None:
+    """Show everything about a job.
+
+    UUID may be shortened to a beginning that fits one job only.
+    Permission: read. Exit status: 0 done, 1 failed, 2 wrong usage.
+    """
+    from rnx.views import status_data, status_text  # noqa: PLC0415
+
+    with settings.connect() as client:
+        from rnx.client import SHORT, pb  # noqa: PLC0415
+
+        reply = client.call(client.jobs.GetJobStatus, pb.GetJobStatusRequest(uuid=uuid), SHORT)
+    show(settings.form, status_data(reply), lambda: status_text(reply))
+
+
+@click.command("log", cls=Command, short_help="Write the output of a job.")
+@click.argument("uuid")
+@click.option(
+    "--follow/--no-follow", "-f", default=True, envvar="RNX_LOG_FOLLOW", help="go on until the job ends"
+)
+@click.option("--tail", type=click.IntRange(min=0), metavar="N", help="begin with the last N lines")
+@click.option("--since", metavar="TIME", help="begin at a time: 10m, 2h30m, 2026-01-31 10:00, RFC 3339")
+@click.option("--grep", metavar="PATTERN", help="only lines that match the regular expression")
+@click.pass_obj
+def log(
+    settings: Settings, *, uuid: str, follow: bool, tail: int | None, since: str | None, grep: str | None
+) -> None:
+    """Write the output of a job, byte by byte as the job wrote it.
+
+    Waits for the end of a running job; Ctrl-C ends the watching, not the job.
+    Permission: read. Exit status: 0 done, 1 failed, 2 wrong usage.
+
+    Example: rnx log --tail=100 --grep=ERROR 8f94c5b2
+    """
+    from rnx.times import moment_before  # noqa: PLC0415
+
+    since_time = int(moment_before(since, datetime.now().astimezone()).timestamp() * 1e9) if since else 0
+    with settings.connect() as client:
+        from rnx.attach import LogFollower  # noqa: PLC0415
+        from rnx.client import pb  # noqa: PLC0415
+
+        request = pb.GetJobLogsRequest(
+            uuid=uuid,
+            no_follow=not follow,
+            tail_lines=-1 if tail == 0 else tail or 0,
+            since_time=since_time,
+            grep=grep or "",
+        )
+        try:
+            _write_log(settings.form, LogFollower(client, request).pieces())
+        except KeyboardInterrupt:
+            print("Stopping log stream...", file=sys.stderr)
+
+
+@click.command("stop", cls=Command, short_help="End a job.")
+@click.argument("uuid")
+@click.option(
+    "--force", is_flag=True, envvar="RNX_STOP_FORCE", help="kill it at once, without the grace period"
+)
+@click.pass_obj
+def stop(settings: Settings, uuid: str, force: bool) -> None:
+    """End a job and wait until it has ended.
+
+    Its processes get TERM and, after the agent's grace period, KILL. A job that has not started is canceled.
+    Permission: run. Exit status: 0 stopped, 1 failed, 2 wrong usage.
+    """
+    with settings.connect() as client:
+        from rnx.client import STOP, pb  # noqa: PLC0415
+
+        reply = client.call(client.jobs.StopJob, pb.StopJobRequest(uuid=uuid, force=force), STOP)
+    data = {
+        "uuid": reply.uuid,
+        "status": reply.status,
+        "endTime": reply.end_time,
+        "exitCode": reply.exit_code,
+    }
+    data |= {"reason": reply.reason, "signal": reply.signal}
+    data = {key: value for key, value in data.items() if value}
+    show(settings.form, data, lambda: _outcome("Job stopped successfully:", reply))
+
+
+@click.command("cancel", cls=Command, short_help="Withdraw a job that has not started.")
+@click.argument("uuid")
+@click.pass_obj
+def cancel(settings: Settings, uuid: str) -> None:
+    """Withdraw a job that has not started. Its record stays.
+
+    Permission: run. Exit status: 0 canceled, 1 failed, 2 wrong usage.
+    """
+    with settings.connect() as client:
+        from rnx.client import SHORT, pb  # noqa: PLC0415
+
+        reply = client.call(client.jobs.CancelJob, pb.CancelJobRequest(uuid=uuid), SHORT)
+    note = "The record of the job stays; rnx job delete removes it"
+    data = {"canceled": True, "job_id": reply.uuid, "status": reply.status, "message": note}
+    show(
+        settings.form,
+        data,
+        lambda: f"{_outcome('Scheduled job canceled successfully:', reply)}\nNote: {note}",
+    )
+
+
+@click.command("delete", cls=Command, short_help="Remove a job that has ended.")
+@click.argument("uuid")
+@click.pass_obj
+def delete(settings: Settings, uuid: str) -> None:
+    """Remove the record, output and files of a job that has ended.
+
+    Permission: manage. Exit status: 0 removed, 1 failed, 2 wrong usage.
+    """
+    with settings.connect() as client:
+        from rnx.client import DELETE, pb  # noqa: PLC0415
+
+        reply = client.call(client.jobs.DeleteJob, pb.DeleteJobRequest(uuid=uuid), DELETE)
+    if not reply.success:
+        raise RnxError(reply.message or f"cannot delete job {uuid}: the agent refused")
+    data = {"uuid": reply.uuid, "success": reply.success, "message": reply.message}
+    show(
+        settings.form,
+        data,
+        lambda: f"Job deleted successfully:\nID: {clean(reply.uuid)}\nMessage: {clean(reply.message)}",
+    )
+
+
+@click.command("delete-all", cls=Command, short_help="Remove all jobs that have ended.")
+@click.pass_obj
+def delete_all(settings: Settings) -> None:
+    """Remove all jobs that have ended.
+
+    Permission: manage. Exit status: 0 done, 1 failed, 2 wrong usage.
+    """
+    with settings.connect() as client:
+        from rnx.client import LONG, pb  # noqa: PLC0415
+
+        reply = client.call(client.jobs.DeleteAllJobs, pb.DeleteAllJobsRequest(), LONG)
+    if not reply.success:
+        raise RnxError(reply.message or "cannot delete jobs: the agent refused")
+    data = {
+        "success": reply.success,
+        "message": reply.message,
+        "deleted_count": reply.deleted_count,
+        "skipped_count": reply.skipped_count,
+    }
+    text = (
+        f"Jobs deleted successfully:\nDeleted count: {reply.deleted_count}\n"
+        f"Skipped count: {reply.skipped_count} (running/scheduled)\nMessage: {clean(reply.message)}"
+    )
+    show(settings.form, data, lambda: text)
+
+
+@click.command("explain", cls=Command, short_help="Show the systemd unit of a job.")
+@click.argument("uuid")
+@click.pass_obj
+def explain(settings: Settings, uuid: str) -> None:
+    """Show how a job is run: its unit, where each property comes from, and a systemd-run line like it.
+
+    Permission: read. Exit status: 0 done, 1 failed, 2 wrong usage.
+    """
+    with settings.connect() as client:
+        from rnx.client import SHORT, pb  # noqa: PLC0415
+
+        reply = client.call(client.agent.ExplainJob, pb.ExplainJobRequest(uuid=uuid), SHORT)
+    names = ("name", "value", "origin", "documentation")
+    rows = [[getattr(each, name) for name in names] for each in reply.properties]
+    data = {
+        "uuid": reply.uuid,
+        "unit": reply.unit,
+        "properties": [dict(zip(names, row, strict=True)) for row in rows],
+        "systemd_run": reply.systemd_run,
+        "notes": list(reply.notes),
+    }
+    show(settings.form, data, lambda: _explanation(reply, rows))
+
+
+def _pages(client: Any, states: list[str], limit: int | None) -> Iterator[Any]:
+    """Yield jobs page by page, at most ``limit``."""
+    from rnx.client import SHORT, pb  # noqa: PLC0415
+
+    token, left = "", limit
+    while left is None or left > 0:
+        size = PAGE if left is None else min(PAGE, left)
+        request = pb.QueryJobsRequest(states=states, page_size=size, page_token=token)
+        page = client.call(client.agent.QueryJobs, request, SHORT)
+        yield from page.jobs[:size]
+        left = None if left is None else left - len(page.jobs)
+        token = page.next_page_token
+        if not token:
+            return
+
+
+def _all_at_once(client: Any, states: list[str], limit: int | None) -> list[Any]:
+    """Ask an agent that does not know pages; newest first is our work then."""
+    from rnx.client import SHORT, pb  # noqa: PLC0415
+
+    jobs = client.call(client.jobs.ListJobs, pb.EmptyRequest(), SHORT).jobs
+    wanted = [job for job in jobs if not states or job.status in states]
+    return sorted(wanted, key=lambda job: job.created_time or job.start_time, reverse=True)[:limit]
+
+
+def _write_log(form: Format, pieces: Iterator[bytes]) -> None:
+    if form is Format.TABLE:
+        for piece in pieces:
+            sys.stdout.buffer.write(piece)
+            sys.stdout.buffer.flush()
+        return
+    import codecs  # noqa: PLC0415
+
+    # A character may begin in one piece and end in the next.
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    for piece in pieces:
+        show_record(
+            form, {"timestamp": datetime.now().astimezone().isoformat(), "data": decoder.decode(piece)}
+        )
+    if rest := decoder.decode(b"", final=True):
+        show_record(form, {"timestamp": datetime.now().astimezone().isoformat(), "data": rest})
+
+
+def _outcome(title: str, reply: Any) -> str:
+    return f"{title}\nID: {clean(reply.uuid)}\nStatus: {status_word(reply.status)}"
+
+
+def _explanation(reply: Any, rows: list[list[str]]) -> str:
+    columns = (Column("PROPERTY"), Column("VALUE", 60), Column("COMES FROM"), Column("MANUAL"))
+    parts = [
+        f"Unit: {clean(reply.unit)}",
+        table(columns, rows),
+        f"The same by hand:\n{clean(reply.systemd_run)}",
+    ]
+    parts += [f"Note: {clean(note)}" for note in reply.notes]
+    return "\n\n".join(parts)

@@ -1,0 +1,83 @@
+"""``rnx nodes`` and ``rnx config-help``: what the client configuration says and how it is written."""
+
+import click
+
+from rnx.cli import Command
+from rnx.config import DEFAULT_NODE, SEARCHED, Node, find_config, load_nodes
+from rnx.context import Settings
+from rnx.exits import RnxError
+from rnx.output import clean, show
+
+EXAMPLE = """\
+version: "3.0"
+nodes:
+  default:
+    address: "agent.example.com:50051"
+    nodeId: "8f94c5b2-1234-4567-8912-1234567890ab"   # optional, for display
+    cert: |
+      -----BEGIN CERTIFICATE-----
+      ...
+      -----END CERTIFICATE-----
+    key: |
+      -----BEGIN PRIVATE KEY-----
+      ...
+      -----END PRIVATE KEY-----
+    ca: |
+      -----BEGIN CERTIFICATE-----
+      ...
+      -----END CERTIFICATE-----
+"""
+
+
+@click.command("nodes", cls=Command, short_help="List the nodes of the configuration.")
+@click.argument("ignored", nargs=-1, metavar="[list]")
+@click.pass_obj
+def nodes(settings: Settings, ignored: tuple[str, ...]) -> None:
+    """List the nodes of the configuration.
+
+    Reads the file alone; no connection is tried. The node that is used without --node is marked *.
+    """
+    path = find_config(settings.config)
+    if path is None:
+        raise RnxError("cannot find a configuration file", hint="rnx config-help says where it is looked for")
+    found = sorted(load_nodes(path).values(), key=lambda node: node.name)
+    show(
+        settings.form,
+        [_as_data(node) for node in found],
+        lambda: "\n\n".join(_as_text(node) for node in found),
+    )
+
+
+@click.command("config-help", cls=Command, short_help="Explain the client configuration.")
+def config_help() -> None:
+    """Explain the client configuration."""
+    places = "\n".join(f"  {place}" for place in SEARCHED)
+    click.echo(
+        "rnx talks to the agent of this host over /run/joblet/agent.sock, which needs no configuration.\n"
+        "For other hosts it reads rnx-config.yml: the file that --config or RNX_CONFIG names,\n"
+        "else the first of\n\n"
+        f"{places}\n\n"
+        "With such a file, --node=NAME picks an entry (without it: default), and --node=local\n"
+        "means this host. "
+        "RNX_ADDRESS=unix:PATH goes to another local socket. Keep the file private: it holds a key.\n\n"
+        f"{EXAMPLE}\n"
+        "The agent's certificate must carry the name joblet. Your role is the organisational unit of the\n"
+        "client certificate."
+    )
+
+
+def _as_data(node: Node) -> dict[str, object]:
+    data: dict[str, object] = {"name": node.name, "address": node.address}
+    if node.node_id:
+        data["nodeId"] = node.node_id
+    return data | {"status": "error" if node.problem else "active", "default": node.name == DEFAULT_NODE}
+
+
+def _as_text(node: Node) -> str:
+    mark = "*" if node.name == DEFAULT_NODE else " "
+    lines = [f"{mark} {clean(node.name)}", f"  Address: {clean(node.address) or '-'}"]
+    if node.node_id:
+        lines.append(f"  Node ID: {clean(node.node_id)}")
+    secrets = {"Cert": node.cert, "Key": node.key, "CA": node.ca}
+    lines += [f"  {name}: {'***' if value else 'missing'}" for name, value in secrets.items()]
+    return "\n".join([*lines, f"  Problem: {clean(node.problem)}"] if node.problem else lines)

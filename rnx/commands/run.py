@@ -1,0 +1,205 @@
+"""``rnx run`` and ``rnx job run``: argv -> request; reply -> text or JSON. Works without click."""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rnx.argv import (
+    GLOBAL_FLAGS,
+    INT32_MAX,
+    RUN_FLAGS,
+    FlagValues,
+    asks_to_attach,
+    read_flags,
+    run_help,
+    with_environment,
+)
+from rnx.context import Settings
+from rnx.exits import Exit, RnxError, UsageError, report
+from rnx.output import Format, clean, show, status_word
+
+if TYPE_CHECKING:
+    from rnx.uploads import Upload
+
+
+def run(words: Sequence[str], global_flags: FlagValues) -> int:
+    """Run the words after ``run``; ``global_flags`` are those in front of it."""
+    try:
+        return _run(words, global_flags)
+    except RnxError as error:
+        if not asks_to_attach(words):
+            raise
+        # The status belongs to the job, so that a failure of ours must not look like one of its own.
+        report(error)
+        return Exit.OURS
+    except BrokenPipeError:
+        if not asks_to_attach(words):
+            raise
+        return Exit.OURS
+
+
+def _run(words: Sequence[str], global_flags: FlagValues) -> int:
+    given, command = read_flags(words, (*RUN_FLAGS, *GLOBAL_FLAGS))
+    if given.get("help"):
+        print(run_help(), end="")
+        return Exit.DONE
+    flags = with_environment(given, RUN_FLAGS, os.environ)
+    settings = Settings.from_flags({**global_flags, **flags})
+    if not command:
+        raise UsageError("must specify a command to run", hint="rnx run --help")
+    _check_together(flags, settings)
+    wanted = _request_fields(flags, command)
+    client = settings.connect()
+    request = _request(wanted)
+    if flags.get("attach"):
+        from rnx.attach import attach  # noqa: PLC0415
+
+        return attach(client, request)
+    _print_accepted(client, request, flags, settings)
+    return Exit.DONE
+
+
+def _check_together(flags: FlagValues, settings: Settings) -> None:
+    if not flags.get("attach"):
+        return
+    if flags.get("detach"):
+        raise UsageError("cannot use --attach together with --detach")
+    if settings.form is not Format.TABLE:
+        raise UsageError(
+            f"cannot print the output of a job as {settings.form}: --attach passes it on as it is"
+        )
+
+
+def _request_fields(flags: FlagValues, command: Sequence[str]) -> dict[str, Any]:
+    """Return the fields of a RunJobRequest; read and checked before anything is loaded or sent."""
+    from rnx.environment import read_variables, warnings  # noqa: PLC0415
+
+    environment = read_variables("--env", _many(flags, "env"))
+    secrets = read_variables("--secret-env", _many(flags, "secret_env"))
+    for warning in warnings([*environment, *secrets]):
+        print(f"rnx: warning: {warning}", file=sys.stderr)
+    return {
+        "command": command[0],
+        "args": command[1:],
+        "name": flags.get("name", ""),
+        "environment": environment,
+        "secret_environment": secrets,
+        "work_dir": flags.get("workdir", ""),
+        "network": flags.get("network", ""),
+        "volumes": _many(flags, "volume"),
+        "runtime": flags.get("runtime", ""),
+        "timeout": flags.get("timeout", ""),
+        "schedule": _schedule(str(flags.get("schedule", ""))),
+        "max_cpu": flags.get("max_cpu", 0),
+        "max_memory": flags.get("max_memory", 0),
+        "max_io_bps": flags.get("max_iobps", 0),
+        "cpu_cores": flags.get("cpu_cores", ""),
+        "gpu_count": flags.get("gpu", 0),
+        "gpu_memory_mb": _megabytes(str(flags.get("gpu_memory", ""))),
+        "uploads": _uploads(flags),
+    }
+
+
+def _request(fields: dict[str, Any]) -> Any:
+    from rnx.client import pb  # noqa: PLC0415
+
+    uploads = [
+        pb.FileUpload(path=each.path, content=each.content, mode=each.mode, is_directory=each.is_directory)
+        for each in fields["uploads"]
+    ]
+    return pb.RunJobRequest(**{**fields, "uploads": uploads})
+
+
+def _many(flags: FlagValues, key: str) -> list[str]:
+    values = flags.get(key, [])
+    assert isinstance(values, list)
+    return values
+
+
+def _uploads(flags: FlagValues) -> "list[Upload]":
+    files, directories = _many(flags, "upload"), _many(flags, "upload_dir")
+    if not files and not directories:
+        return []
+    from rnx.uploads import read_uploads  # noqa: PLC0415
+
+    return read_uploads(files, directories)
+
+
+def _schedule(text: str) -> str:
+    """Return the start as RFC 3339; the agent's clock decides when that is."""
+    if not text:
+        return ""
+    from datetime import datetime  # noqa: PLC0415
+
+    from rnx.times import moment_after  # noqa: PLC0415
+
+    return moment_after(text, datetime.now().astimezone()).isoformat()
+
+
+def _megabytes(text: str) -> int:
+    if not text:
+        return 0
+    upper = text.strip().upper()
+    number = upper.removesuffix("GB").removesuffix("MB")
+    if not (number.isascii() and number.isdigit()):
+        raise UsageError(f"cannot read --gpu-memory={text}: expected for example 8GB, 1024MB or 2048")
+    megabytes = int(number[:12]) * (1024 if upper.endswith("GB") else 1)
+    if megabytes > INT32_MAX:
+        raise UsageError(f"cannot read --gpu-memory={text}: the largest size is {INT32_MAX}MB")
+    return megabytes
+
+
+def _print_accepted(client: Any, request: Any, flags: FlagValues, settings: Settings) -> None:
+    from rnx.client import LONG  # noqa: PLC0415
+
+    files = [each for each in request.uploads if not each.is_directory]
+    if files and not flags.get("detach"):
+        size = sum(len(each.content) for each in files) / 2**20
+        print(f"Uploading {len(files)} files ({size:.2f} MB)...", file=sys.stderr)
+    reply = client.call(client.jobs.RunJob, request, LONG)
+    if flags.get("detach") and settings.form is Format.TABLE:
+        print(clean(reply.job_uuid))
+        return
+    typed = str(flags.get("schedule", ""))
+    show(settings.form, _as_data(reply, request, typed), lambda: _as_text(reply, request, typed))
+
+
+def _as_data(reply: Any, request: Any, typed: str) -> dict[str, object]:
+    data: dict[str, object] = {
+        "job_uuid": reply.job_uuid,
+        "command": reply.command,
+        "args": list(reply.args),
+        "status": reply.status,
+    }
+    when_set = {
+        "start_time": reply.start_time,
+        "schedule_input": typed,
+        "scheduled_time": reply.scheduled_time,
+        "files_uploaded": sum(not each.is_directory for each in request.uploads),
+        "env_vars": len(request.environment),
+        "secret_env_vars": len(request.secret_environment),
+        "queue_position": reply.queue_position,
+    }
+    return data | {key: value for key, value in when_set.items() if value}
+
+
+def _as_text(reply: Any, request: Any, typed: str) -> str:
+    lines = [
+        "Job started:",
+        f"ID: {clean(reply.job_uuid)}",
+        f"Command: {clean(' '.join([reply.command, *reply.args]))}",
+        f"Status: {status_word(reply.status)}",
+    ]
+    if typed or reply.scheduled_time:
+        lines += [f"Schedule Input: {clean(typed)}", f"Scheduled Time: {clean(reply.scheduled_time)}"]
+    else:
+        lines.append(f"StartTime: {clean(reply.start_time) or 'not started yet'}")
+    if reply.queue_position:
+        lines.append(f"Queue Position: {reply.queue_position}")
+    counts = {
+        "Files: {} uploaded successfully": sum(not each.is_directory for each in request.uploads),
+        "Environment: {} variables set": len(request.environment),
+        "Secret Environment: {} variables set": len(request.secret_environment),
+    }
+    return "\n".join(lines + [text.format(count) for text, count in counts.items() if count])

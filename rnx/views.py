@@ -1,0 +1,230 @@
+"""Jobs for the eye and for programs: wire messages to tables, texts and JSON objects.
+
+The keys of the objects are an interface (the tables of the specification); our own come after the given ones
+and only when they say something.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from rnx.output import Column, clean, status_word, table
+from rnx.times import parse_wire, show_duration, show_time
+
+COMMAND_WIDTH = 80
+_NOT_ENDED = frozenset({"PENDING", "RUNNING", "SCHEDULED", "INITIALIZING", "STOPPING"})
+
+
+def list_data(job: Any) -> dict[str, object]:
+    """Return one element of ``list --json``."""
+    data: dict[str, object] = {
+        "id": job.uuid,
+        "name": job.name,
+        "node_id": job.node_id,
+        "status": job.status,
+        "start_time": job.start_time,
+        "end_time": job.end_time,
+        "command": job.command,
+        "args": list(job.args),
+        "exit_code": job.exit_code,
+        "max_cpu": job.max_cpu,
+        "max_memory": job.max_memory,
+        "max_iobps": job.max_io_bps,
+        "cpu_cores": job.cpu_cores,
+        "scheduled_time": job.scheduled_time,
+        "reason": job.reason,
+        "signal": job.signal,
+        "queue_position": job.queue_position,
+        "created_time": job.created_time,
+    }
+    always = ("id", "status", "start_time", "command")
+    return {key: value for key, value in data.items() if value or key in always}
+
+
+def list_table(jobs: Sequence[Any]) -> str:
+    """Return the table of ``list``; no cell is empty, because scripts count words."""
+    if not jobs:
+        return "No jobs found"
+    columns = (
+        Column("ID", 38),
+        Column("NAME", 25),
+        Column("NODE ID", 38),
+        Column("STATUS", paint=status_word),
+        Column("START TIME"),
+        Column("COMMAND"),
+    )
+    return table(columns, [_row(job) for job in jobs])
+
+
+def _row(job: Any) -> list[str]:
+    due = job.scheduled_time if job.status == "SCHEDULED" else job.start_time
+    return [job.uuid, job.name, job.node_id, job.status, show_time(due), short_command(job.command, job.args)]
+
+
+def short_command(command: str, args: Sequence[str]) -> str:
+    """Return the first line of a command, cut to the width of a table."""
+    first, newline, _ = " ".join([command, *args]).partition("\n")
+    shown = clean(first)
+    if len(shown) > COMMAND_WIDTH:
+        return shown[: COMMAND_WIDTH - 3] + "..."
+    return shown + "..." if newline else shown
+
+
+def status_data(status: Any) -> dict[str, object]:
+    """Return the object of ``status --json``."""
+    data: dict[str, object] = {
+        "uuid": status.uuid,
+        "name": status.name,
+        "nodeId": status.node_id,
+        "command": status.command,
+        "args": list(status.args),
+        "status": status.status,
+        "startTime": status.start_time,
+        "endTime": status.end_time,
+        "exitCode": status.exit_code,
+        "scheduledTime": status.scheduled_time,
+        "environment": dict(status.environment),
+        "secretEnvironment": dict(status.secret_environment),
+        "network": status.network,
+        "volumes": list(status.volumes),
+        "runtime": status.runtime,
+        "workDir": status.work_dir,
+        "uploads": list(status.uploads),
+        "dependencies": list(status.dependencies),
+        "workflowUuid": status.workflow_uuid,
+    }
+    return data | {key: value for key, value in _when_set(status).items() if value}
+
+
+def _when_set(status: Any) -> dict[str, object]:
+    return {
+        "maxCPU": status.max_cpu,
+        "maxMemory": status.max_memory,
+        "maxIOBPS": status.max_io_bps,
+        "cpuCores": status.cpu_cores,
+        "timeout": status.timeout,
+        "reason": status.reason,
+        "signal": status.signal,
+        "message": status.message,
+        "unit": status.unit,
+        "logSize": status.log_size,
+        "logTruncated": status.log_truncated,
+        "pidIsolation": status.pid_isolation,
+        "queuePosition": status.queue_position,
+        "createdTime": status.created_time,
+        "mainPid": status.main_pid,
+        "startedBy": status.started_by,
+        "profile": status.profile,
+    }
+
+
+def status_text(status: Any, now: datetime | None = None) -> str:
+    """Return the text of ``status``: sections with a title, each only when it has content."""
+    now = now or datetime.now(UTC)
+    sections = {
+        "": _head(status),
+        "Scheduling Information:": _schedule(status, now),
+        "Timing:": _timing(status, now),
+        "Resource Limits:": _limits(status),
+        "Runtime Environment:": _fields({"Runtime": status.runtime}),
+        "Network Configuration:": _fields({"Network": status.network}),
+        "Volumes:": [f"- {clean(name)}" for name in status.volumes],
+        "Working Directory:": _fields({"Work Dir": status.work_dir}),
+        "Uploaded Files:": [f"- {clean(path)}" for path in status.uploads],
+        "Workflow Information:": _workflow(status),
+        "Environment Variables:": _environment(status),
+        "Host:": _fields({"Unit": status.unit, "Main PID": status.main_pid, "Profile": status.profile}),
+        "Output:": _output(status),
+        "Result:": _result(status),
+        "Available Actions:": _actions(status),
+    }
+    blocks = [
+        "\n".join([title, *(f"  {line}" for line in lines)] if title else lines)
+        for title, lines in sections.items()
+        if lines
+    ]
+    return "\n\n".join(blocks)
+
+
+def _fields(fields: Mapping[str, object]) -> list[str]:
+    return [f"{name}: {clean(str(value))}" for name, value in fields.items() if value]
+
+
+def _head(status: Any) -> list[str]:
+    identity = {"Job ID": status.uuid, "Job Name": status.name, "Node ID": status.node_id}
+    command = " ".join([status.command, *status.args])
+    lines = [*_fields(identity), *_fields({"Command": command}), f"Status: {status_word(status.status)}"]
+    if status.queue_position:
+        lines.append(f"Queue Position: {status.queue_position}")
+    return lines
+
+
+def _schedule(status: Any, now: datetime) -> list[str]:
+    due = parse_wire(status.scheduled_time)
+    if due is None:
+        return []
+    lines = [f"Scheduled Time: {show_time(status.scheduled_time, zone=True)}"]
+    if status.status == "SCHEDULED":
+        lines.append(f"Time Until Execution: {show_duration(due - now)}")
+    return lines
+
+
+def _timing(status: Any, now: datetime) -> list[str]:
+    start, end = parse_wire(status.start_time), parse_wire(status.end_time)
+    lines = [f"Created: {show_time(status.start_time, empty='Not available', zone=True)}"]
+    if end is not None:
+        lines.append(f"Ended: {show_time(status.end_time, zone=True)}")
+    if start is not None and (end is not None or status.status == "RUNNING"):
+        name = "Duration" if end else "Running For"
+        lines.append(f"{name}: {show_duration(max((end or now) - start, timedelta(0)))}")
+    return lines
+
+
+def _limits(status: Any) -> list[str]:
+    indices = ", ".join(str(index) for index in status.gpu_indices)
+    gpus = f"{len(status.gpu_indices)} allocated (indices: {indices})" if indices else ""
+    return _fields(
+        {
+            "Max CPU": status.max_cpu and f"{status.max_cpu}%",
+            "Max Memory": status.max_memory and f"{status.max_memory} MB",
+            "Max IO BPS": status.max_io_bps,
+            "CPU Cores": status.cpu_cores,
+            "Time Limit": status.timeout,
+            "GPUs": gpus or (status.gpu_count and f"{status.gpu_count} requested"),
+            "GPU Memory": status.gpu_memory_mb and f"{status.gpu_memory_mb} MB",
+        }
+    )
+
+
+def _workflow(status: Any) -> list[str]:
+    dependencies = [f"- {clean(name)}" for name in status.dependencies]
+    return [
+        *_fields({"Workflow UUID": status.workflow_uuid}),
+        *(["Dependencies:", *dependencies] if dependencies else []),
+    ]
+
+
+def _environment(status: Any) -> list[str]:
+    plain = [f"{clean(name)}={clean(value)}" for name, value in sorted(status.environment.items())]
+    return plain + [f"{clean(name)}=*** (secret)" for name in sorted(status.secret_environment)]
+
+
+def _output(status: Any) -> list[str]:
+    cut = ["Cut: yes, it was larger than the agent's limit"] if status.log_truncated else []
+    return [*_fields({"Bytes": status.log_size}), *cut]
+
+
+def _result(status: Any) -> list[str]:
+    if status.status in _NOT_ENDED:
+        return []
+    words = {"Signal": status.signal, "Reason": status.reason, "Message": status.message}
+    return [f"Exit Code: {status.exit_code}", *_fields(words)]
+
+
+def _actions(status: Any) -> list[str]:
+    log = f"rnx job log {status.uuid}"
+    if status.status in ("SCHEDULED", "PENDING"):
+        return [f"rnx job cancel {status.uuid}"]
+    if status.status in _NOT_ENDED:
+        return [log, f"rnx job stop {status.uuid}"]
+    return [log, f"rnx job delete {status.uuid}"]

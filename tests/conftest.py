@@ -1,0 +1,16 @@
+"""For all tests."""
+
+import signal
+
+import pytest
+from hypothesis import settings
+
+# No test asserts timings: the first example may come while the machine is busy.
+settings.register_profile("joblet", deadline=None)
+settings.load_profile("joblet")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "testbed: boots machines to test the testbed itself")
+    # A run that is told to end leaves its fixtures, as with Ctrl-C: machines are gone before it is.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)

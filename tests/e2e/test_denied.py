@@ -1,0 +1,121 @@
+"""Kernel interfaces that a job must not have: attack case B7."""
+
+import json
+import platform
+
+import pytest
+
+from tests.e2e.agent import Client
+from tests.e2e.inside import DENIED_CALLS, probe
+
+pytestmark = pytest.mark.systemd
+
+# System call numbers of x86_64 and of the architectures with the generic table (aarch64, riscv64).
+NUMBERS = {
+    "acct": (163, 89),
+    "add_key": (248, 217),
+    "bpf": (321, 280),
+    "chroot": (161, 51),
+    "fanotify_init": (300, 262),
+    "init_module": (175, 105),
+    "io_uring_enter": (426, 426),
+    "io_uring_register": (427, 427),
+    "io_uring_setup": (425, 425),
+    "kexec_load": (246, 104),
+    "keyctl": (250, 219),
+    "open_by_handle_at": (304, 265),
+    "perf_event_open": (298, 241),
+    "pidfd_getfd": (438, 438),
+    "ptrace": (101, 117),
+    "quotactl": (179, 60),
+    "reboot": (169, 142),
+    "request_key": (249, 218),
+    "setns": (308, 268),
+    "settimeofday": (164, 170),
+    "swapon": (167, 224),
+    "syslog": (103, 116),
+    "userfaultfd": (323, 282),
+    "vhangup": (153, 58),
+}
+COLUMN = 0 if platform.machine() == "x86_64" else 1
+FILTERED = {name: numbers[COLUMN] for name, numbers in NUMBERS.items()}
+
+
+def test_b7_system_calls_that_jobs_do_not_need_are_denied(client: Client) -> None:
+    script = DENIED_CALLS + "print(json.dumps({n: call(v, *[0] * 6) for n, v in json.loads(%r).items()}))"
+    got = probe(client, script % json.dumps(FILTERED))
+    assert got == dict.fromkeys(FILTERED, "EPERM")
+
+
+UNSHARE, CLONE3 = (272, 97)[COLUMN], 435
+KINDS = {"user": 0x10000000, "mount": 0x20000, "pid": 0x20000000, "net": 0x40000000, "cgroup": 0x2000000}
+
+
+def test_b7_no_namespaces(client: Client) -> None:
+    script = (
+        DENIED_CALLS
+        + f"""
+print(json.dumps([
+    {{name: call({UNSHARE}, flag) for name, flag in {KINDS}.items()}},
+    call({CLONE3}, ctypes.create_string_buffer((0x10000000).to_bytes(8, "little") + bytes(80)), 88),
+]))
+"""
+    )
+    unshared, cloned = probe(client, script)
+    assert unshared == dict.fromkeys(KINDS, "EPERM")
+    assert cloned in {"ENOSYS", "EPERM"}
+
+
+ATTEMPTS = """
+import ctypes, errno, json, os, socket
+libc = ctypes.CDLL(None, use_errno=True)
+def tried(act):
+    try:
+        done = act()
+    except OSError as error:
+        return errno.errorcode[error.errno]
+    return errno.errorcode[ctypes.get_errno()] if done == -1 else "done"
+open("/work/file", "w").close()
+os.mkdir("/work/directory")
+print(json.dumps({
+    "mount": tried(lambda: libc.mount(b"none", b"/tmp", b"tmpfs", 0, None)),
+    "bind": tried(lambda: libc.mount(b"/usr", b"/work/directory", None, 4096, None)),
+    "remount": tried(lambda: libc.mount(None, b"/usr", None, 4096 | 32, None)),
+    "umount": tried(lambda: libc.umount2(b"/sys", 2)),
+    "umount proc": tried(lambda: libc.umount2(b"/proc", 2)),
+    "hostname": tried(lambda: socket.sethostname("x")),
+    "setuid": tried(lambda: os.setuid(0)),
+    "setgroups": tried(lambda: os.setgroups([0])),
+    "setuid file": tried(lambda: os.chmod("/work/file", 0o4755)),
+    "setgid directory": tried(lambda: os.chmod("/work/directory", 0o2755)),
+    "file capability": tried(lambda: os.setxattr(
+        "/work/file", "security.capability", bytes.fromhex("0100000200040000000000000000000000000000"))),
+    "device": tried(lambda: os.mknod("/work/device", 0o60600, os.makedev(7, 0))),
+    "chown": tried(lambda: os.chown("/work/file", 0, 0)),
+    "nice": tried(lambda: os.nice(-5)),
+    "realtime": tried(lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))),
+    "personality": tried(lambda: libc.personality(8)),
+    "own group": tried(lambda: open("/sys/fs/cgroup/cgroup.procs", "w")),
+    "memory of the init": tried(lambda: open("/proc/1/mem")),
+}))
+"""
+
+
+def test_b7_privileged_acts_are_denied(client: Client) -> None:
+    got = probe(client, ATTEMPTS)
+    assert got.pop("nice") in {"EPERM", "EACCES"}
+    assert got.pop("own group") in {"EACCES", "ENOENT"}
+    assert got.pop("memory of the init") == "EACCES"
+    assert set(got.values()) == {"EPERM"}, got
+
+
+def test_b7_a_setuid_program_gives_nothing(client: Client) -> None:
+    """Of the host, in /usr, where su has the bit: the file system is mounted without it."""
+    script = """
+import json, os, stat
+bit = bool(os.stat("/usr/bin/su").st_mode & stat.S_ISUID)
+quiet = [(os.POSIX_SPAWN_CLOSE, 1), (os.POSIX_SPAWN_CLOSE, 2)]
+child = os.posix_spawn("/usr/bin/su", ["su", "-c", "id"], {}, file_actions=quiet)
+print(json.dumps([bit, os.waitpid(child, 0)[1] != 0, os.statvfs("/usr/bin/su").f_flag & os.ST_NOSUID != 0]))
+"""
+    assert probe(client, script) == [True, True, True]

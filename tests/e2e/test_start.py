@@ -1,0 +1,159 @@
+"""With what a job starts: variables, open files, directory. Attack cases A8, B2."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from joblet_agent.pb import joblet_pb2 as pb
+from tests.e2e.agent import JOBS, Client, eventually
+from tests.e2e.host import configured, refusal
+from tests.e2e.inside import probe, processes, running
+
+pytestmark = pytest.mark.systemd
+
+WAITING = "exec sleep 1000"
+
+
+def test_a_job_starts_with_the_documented_variables_only(client: Client) -> None:
+    job_id = client.run("cat", "/proc/self/environ", environment={"MINE": "1", "LANG": "de"})
+    client.ended(job_id)
+    assert _variables(client.log(job_id)) == {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": "/work",
+        "USER": "job",
+        "LOGNAME": "job",
+        "SHELL": "/bin/sh",
+        "LANG": "de",
+        "MINE": "1",
+        "JOBLET_JOB_ID": job_id,
+    }
+
+
+def _variables(environ: bytes) -> dict[str, str]:
+    entries = environ.decode().removesuffix("\0").split("\0")
+    return dict(entry.split("=", 1) for entry in entries)
+
+
+OPEN_FILES = """
+import json, os
+open_files = {}
+for number in range(1024):
+    try:
+        os.fstat(number)
+        open_files[number] = os.readlink(f"/proc/self/fd/{number}").rpartition("/")[2]
+    except OSError:
+        pass
+def reopened(number, mode):
+    try:
+        open(f"/proc/self/fd/{number}", mode)
+        return "done"
+    except OSError as error:
+        return error.strerror
+print(json.dumps({
+    "open": open_files,
+    "input": os.read(0, 1).decode(),
+    "reopened": [reopened(number, mode) for number in (1, 2) for mode in ("r", "w", "a")],
+    "cwd": os.getcwd(),
+}))
+"""
+
+
+def _check_open_files(got: Any, cwd: str = "/work") -> None:
+    assert got == {
+        "open": {"0": "null", "1": "output.log", "2": "output.log"},
+        "input": "",
+        "reopened": ["Permission denied"] * 6,
+        "cwd": cwd,
+    }
+
+
+def test_b2_only_the_three_standard_files_are_open(client: Client) -> None:
+    _check_open_files(probe(client, OPEN_FILES))
+    _check_open_files(probe(client, OPEN_FILES, work_dir="/tmp"), cwd="/tmp")
+
+
+def test_b2_only_the_three_standard_files_are_open_after_waiting(client: Client) -> None:
+    with (
+        configured("jobs:\n  max_concurrent: 1\n"),
+        running(client, "sh", "-c", f"echo ready; {WAITING}") as first,
+    ):
+        second = client.run("python3", "-I", "-c", OPEN_FILES)
+        assert client.status(second).status == "PENDING"
+        client.jobs.StopJob(pb.StopJobRequest(uuid=first, force=True), timeout=30)
+        assert client.ended(second).status == "COMPLETED"
+        text = client.log(second).decode()
+    _check_open_files(json.loads(text))
+
+
+DIRECTORIES_OF_OTHERS = [
+    "/proc/self/fd/3",
+    "/proc/self/fd/0",
+    "//proc/self/cwd",
+    "/./proc/1/root",
+    "/dev/fd/3",
+    "/work/../proc/self/fd/3",
+    "proc/self/fd/3",
+    "../x",
+    "/work\n/x",
+]
+
+
+@pytest.mark.parametrize("work_dir", DIRECTORIES_OF_OTHERS)
+def test_b2_no_working_directory_of_whoever_starts_the_job(client: Client, work_dir: str) -> None:
+    before = set(JOBS.iterdir())
+    assert refusal(lambda: client.run("pwd", work_dir=work_dir)) == ("INVALID_ARGUMENT", "BAD_WORK_DIR")
+    assert set(JOBS.iterdir()) == before
+
+
+HOSTILE = {
+    "LD_PRELOAD": "libresolv.so.2",
+    "LD_LIBRARY_PATH": "/work",
+    "GCONV_PATH": "/work",
+    "PERL5OPT": "-Mno_such_module",
+    "PERL5LIB": "/work",
+    "PERL5DB": "BEGIN { exit 3 }",
+    "NOTIFY_SOCKET": "/run/systemd/notify",
+    "LISTEN_FDS": "3",
+    "LISTEN_PID": "1",
+    "WATCHDOG_USEC": "1",
+    "PATH": "/work",
+    "BASH_ENV": "/work/x",
+    "ENV": "/work/x",
+    "HOME": "/root",
+    "JOBLET_ENV_LD_PRELOAD": "libresolv.so.2",
+}
+
+
+def test_a8_variables_of_the_job_act_on_the_job_only(client: Client) -> None:
+    script = f"cat /proc/self/environ; printf '\\0ready\\n'; {WAITING}"
+    script = script.replace("cat", "/usr/bin/cat").replace("sleep", "/usr/bin/sleep")
+    with running(client, "/bin/sh", "-c", script, environment=HOSTILE) as job_id:
+        launcher, init, own = processes(job_id)
+        eventually(lambda: _maps(own), lambda maps: "/sleep" in maps)
+        assert "libresolv" in _maps(own)
+        for pid in (launcher, init):
+            assert "libresolv" not in _maps(pid)
+            names = _variables(Path(f"/proc/{pid}/environ").read_bytes()).keys()
+            assert not names & (HOSTILE.keys() - {"PATH", "HOME", "JOBLET_ENV_LD_PRELOAD"})
+            assert _variables(Path(f"/proc/{pid}/environ").read_bytes()).get("PATH") != "/work"
+        assert client.status(job_id).status == "RUNNING"
+        got = _variables(client.log(job_id).split(b"\0ready\n")[0])
+    assert {name: got.get(name) for name in HOSTILE} == HOSTILE
+
+
+def _maps(pid: int) -> str:
+    return Path(f"/proc/{pid}/maps").read_text(encoding="utf-8")
+
+
+def test_private_files_of_the_start_are_gone_when_the_command_runs(client: Client) -> None:
+    with running(client, "sh", "-c", f"echo ready; {WAITING}", environment={"S": "a-secret"}) as job_id:
+        eventually(lambda: Path(f"/run/joblet/env/{job_id}").exists(), lambda exists: not exists)
+        report = Path(f"/run/joblet/launch/{job_id}")
+        assert report.read_bytes() == b"0 launched\n"
+        assert (report.stat().st_uid, report.stat().st_mode & 0o777) == (0, 0o600)
+        log = JOBS / job_id / "output.log"
+        assert (log.stat().st_uid, log.stat().st_mode & 0o777) == (0, 0o600)
+        for directory in (Path("/run/joblet/env"), Path("/run/joblet/launch"), JOBS, JOBS / job_id):
+            assert (directory.stat().st_uid, directory.stat().st_mode & 0o777) == (0, 0o700)

@@ -1,0 +1,85 @@
+"""``ports.JobStore`` in memory, for tests of those who use one. tests/contract holds it to the real one."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from joblet_agent.errors import InvalidRequest, StoreFailed
+from joblet_agent.model.job import JobFilter, JobId, JobPage, JobRecord
+
+
+class MemoryJobStore:
+    """Keeps records in a dict; refuses to write while ``failure`` is set."""
+
+    def __init__(self) -> None:
+        self.records: dict[JobId, JobRecord] = {}
+        self.failure: StoreFailed | None = None
+
+    async def save(self, *records: JobRecord) -> None:
+        self._check()
+        self.records |= {record.id: record for record in records}
+
+    async def delete(self, ids: Sequence[JobId]) -> None:
+        self._check()
+        for job_id in ids:
+            self.records.pop(job_id, None)
+
+    async def get(self, job_id: JobId) -> JobRecord | None:
+        return self.records.get(job_id)
+
+    async def find(self, prefix: str, *, most: int) -> Sequence[JobId]:
+        return sorted(job_id for job_id in self.records if job_id.startswith(prefix))[:most]
+
+    async def page(self, wanted: JobFilter, *, size: int, token: str) -> JobPage:
+        last = _position(token) if token else None
+        jobs = sorted(filter(lambda record: _is_wanted(record, wanted), self.records.values()), key=_creation)
+        jobs = [record for record in reversed(jobs) if last is None or _creation(record) < last]
+        return JobPage(tuple(jobs[:size]), _token(jobs[size - 1]) if len(jobs) > size else "")
+
+    async def unfinished(self) -> Sequence[JobRecord]:
+        return sorted((record for record in self.records.values() if not record.has_ended), key=_creation)
+
+    async def ended_beyond(self, *, keep: int, before: datetime | None) -> Sequence[JobId]:
+        ended = sorted((record for record in self.records.values() if record.has_ended), key=_end)
+        beyond = len(ended) - keep
+        return [
+            record.id
+            for number, record in enumerate(ended)
+            if number < beyond or (before is not None and _end(record)[0] < before)
+        ]
+
+    async def ended_count(self) -> int:
+        return sum(record.has_ended for record in self.records.values())
+
+    def _check(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+
+def _token(record: JobRecord) -> str:
+    return f"{record.created_at.isoformat()} {record.id}"
+
+
+def _position(token: str) -> tuple[datetime, str]:
+    try:
+        created, job_id = token.split(" ")
+        return datetime.fromisoformat(created), job_id
+    except ValueError as error:
+        raise InvalidRequest(
+            "cannot list jobs: the page token is not one of this agent", reason="INVALID_PAGE_TOKEN"
+        ) from error
+
+
+def _creation(record: JobRecord) -> tuple[datetime, str]:
+    return record.created_at, record.id
+
+
+def _end(record: JobRecord) -> tuple[datetime, str]:
+    return record.ended_at or record.created_at, record.id
+
+
+def _is_wanted(record: JobRecord, wanted: JobFilter) -> bool:
+    return (
+        (not wanted.states or record.state in wanted.states)
+        and record.id.startswith(wanted.id_prefix)
+        and wanted.name in {"", record.spec.name}
+    )

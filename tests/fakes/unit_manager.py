@@ -1,0 +1,202 @@
+"""systemd in memory: units that do what their command says. tests/contract holds it to the real one.
+
+It outlives the agent, as the real one does: a second tracker that listens finds the units of the
+first. What a unit does is told by the job's command::
+
+    sleep              runs until it is stopped, killed or ended by the test
+    exit N             ends at once with status N
+    signal N           is killed at once by signal N
+    missing            cannot be executed: no such program
+    refused            systemd refuses the unit
+    unanswered         the unit starts, but the answer to the start is lost
+    lost               the start is lost on its way, and so is an answer
+    stubborn           as sleep, but only a kill ends it
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from joblet_agent.errors import HostUnavailable, LaunchFailed
+from joblet_agent.model.job import Explanation, JobId
+from joblet_agent.ports import LaunchPlan, UnitListener, UnitPhase, UnitStatus
+from tests.fakes.invocations import FakeInvocations
+
+STARTED_AT = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
+ENDED_AT = datetime(2026, 3, 1, 12, 45, tzinfo=UTC)
+_LAUNCHED = "0 launched\n"
+_SIGTERM, _SIGKILL = 15, 9
+_SUCCESS_SIGNALS = {1, 2, 13, 15}  # systemd.service(5), SuccessExitStatus=
+_RUNNING_PHASES = {UnitPhase.STARTING, UnitPhase.RUNNING, UnitPhase.STOPPING}
+
+
+class FakeUnitManager:
+    """ports.UnitManager. ``failure`` is raised by every call; a deaf one loses its signals."""
+
+    def __init__(self, journal: FakeInvocations | None = None, calls: list[str] | None = None) -> None:
+        self.units: dict[JobId, UnitStatus] = {}
+        self.commands: dict[JobId, str] = {}
+        """What was ever started, by job."""
+        self.starts: list[JobId] = []
+        self.calls = [] if calls is None else calls
+        self.failure: HostUnavailable | None = None
+        self.is_deaf = False
+        self.holds_starts: asyncio.Event | None = None
+        """While set and clear, starts wait."""
+        self.holds_releases: asyncio.Event | None = None
+        self.is_host_stopping = False
+        self._journal = journal or FakeInvocations()
+        self._listener: UnitListener = _nobody
+        self._resync: Callable[[], None] = _nothing
+
+    # -- the port --------------------------------------------------------------------------------
+
+    def listen(self, listener: UnitListener, resync: Callable[[], None]) -> None:
+        self._listener, self._resync = listener, resync
+
+    async def start(self, plan: LaunchPlan) -> None:
+        if self.holds_starts is not None:
+            await self.holds_starts.wait()
+        self._called("start", plan.job_id)
+        command = plan.spec.command
+        if command == "refused":
+            raise LaunchFailed("systemd refused StartTransientUnit: no", reason="SYSTEMD_REFUSED")
+        if plan.job_id in self.units:
+            raise LaunchFailed("systemd refused StartTransientUnit: UnitExists", reason="SYSTEMD_REFUSED")
+        if command != "lost":
+            self._begin(plan)
+        if command in {"unanswered", "lost"}:
+            raise HostUnavailable("cannot ask systemd: no answer", reason="SYSTEMD_UNAVAILABLE")
+
+    async def stop(self, job_id: JobId) -> None:
+        self._called("stop", job_id)
+        status = self.units.get(job_id)
+        if status is None or status.phase not in _RUNNING_PHASES:
+            self.units.pop(job_id, None)
+            return
+        self._tell(replace(status, phase=UnitPhase.STOPPING))
+        if self.commands[job_id] != "stubborn":
+            self.end(job_id, "killed", _SIGTERM)
+
+    async def kill(self, job_id: JobId) -> None:
+        self._called("kill", job_id)
+        if job_id in self.units:
+            self.end(job_id, "killed", _SIGKILL, "signal")
+
+    async def release(self, job_id: JobId) -> None:
+        if self.holds_releases is not None:
+            await self.holds_releases.wait()
+        self._called("release", job_id)
+        status = self.units.get(job_id)
+        if status is not None and status.phase in _RUNNING_PHASES:
+            self.end(job_id, "killed", _SIGTERM)
+        self.units.pop(job_id, None)
+
+    async def status(self, job_id: JobId) -> UnitStatus:
+        self._check()
+        return self.units.get(job_id) or UnitStatus(job_id, UnitPhase.GONE)
+
+    async def present(self) -> Sequence[UnitStatus]:
+        self._check()
+        return list(self.units.values())
+
+    async def host_is_stopping(self) -> bool:
+        self._check()
+        return self.is_host_stopping
+
+    def unit_name(self, job_id: JobId) -> str:
+        return f"joblet-job-{job_id}.service"
+
+    def explain(self, plan: LaunchPlan) -> Explanation:
+        return Explanation(unit=self.unit_name(plan.job_id), properties=(), systemd_run=plan.spec.command)
+
+    # -- what the test does to units ---------------------------------------------------------------
+
+    def end(self, job_id: JobId, kind: str, number: int, result: str = "success") -> None:
+        """The command ends, told to the listener as systemd does; the unit stays unless it was stopped."""
+        status = self.units[job_id]
+        ended = replace(
+            status,
+            phase=UnitPhase.ENDED,
+            main_pid=0,
+            exit_kind=kind,
+            exit_status=number,
+            result=result,
+            ended_at=ENDED_AT,
+        )
+        self._journal.remember(replace(ended, phase=UnitPhase.GONE))
+        was_stopping = status.phase is UnitPhase.STOPPING
+        self._tell(ended)
+        if was_stopping and result == "success":
+            self.units.pop(job_id)  # RemainAfterExit= keeps what ended by itself, not what was stopped
+
+    def stopping(self, job_id: JobId) -> None:
+        """Somebody else begins to stop the unit."""
+        self._tell(replace(self.units[job_id], phase=UnitPhase.STOPPING))
+
+    def vanish(self, job_id: JobId, *, remembered: bool = False) -> None:
+        """The unit is gone without a word."""
+        status = self.units.pop(job_id)
+        if not remembered:
+            self._journal.ends.pop((job_id, status.invocation_id), None)
+
+    def reboot(self) -> None:
+        """Nothing runs any more, and nobody is told."""
+        self.units.clear()
+
+    def adopt(self, status: UnitStatus, command: str = "sleep") -> None:
+        """Let there be a unit that this manager was not asked for."""
+        self.units[status.job_id] = status
+        self.commands[status.job_id] = command
+
+    def tell(self, status: UnitStatus) -> None:
+        """Send a signal, whatever is true."""
+        self._listener(status)
+
+    def reconnected(self) -> None:
+        """The bus was away and is back."""
+        self.is_deaf = False
+        self._resync()
+
+    # -- inside ------------------------------------------------------------------------------------
+
+    def _begin(self, plan: LaunchPlan) -> None:
+        job_id, command = plan.job_id, plan.spec.command
+        self.starts.append(job_id)
+        self.commands[job_id] = command
+        starting = UnitStatus(job_id, UnitPhase.STARTING, invocation_id=f"{len(self.starts):032x}")
+        self._tell(starting)
+        if plan.launch_report.parent.exists():  # unless the agent has let go of it meanwhile
+            plan.launch_report.write_text(_LAUNCHED, encoding="utf-8")
+        self._tell(replace(starting, phase=UnitPhase.RUNNING, main_pid=1000, started_at=STARTED_AT))
+        number = int(plan.spec.args[0]) if command in {"exit", "signal"} else 0
+        match command:
+            case "exit":
+                self.end(job_id, "exited", number, "exit-code" if number else "success")
+            case "signal":
+                self.end(job_id, "killed", number, "success" if number in _SUCCESS_SIGNALS else "signal")
+            case "missing":
+                plan.launch_report.write_text(f"{_LAUNCHED}2 No such file or directory\n", encoding="utf-8")
+                self.end(job_id, "exited", 127, "exit-code")
+
+    def _tell(self, status: UnitStatus) -> None:
+        self.units[status.job_id] = status
+        if not self.is_deaf:
+            asyncio.get_running_loop().call_soon(self._listener, status)
+
+    def _called(self, member: str, job_id: JobId) -> None:
+        self._check()
+        self.calls.append(f"{member} {job_id}")
+
+    def _check(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+
+def _nobody(_status: UnitStatus) -> None:
+    """No agent listens."""
+
+
+def _nothing() -> None:
+    """No agent listens."""

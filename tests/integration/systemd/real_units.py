@@ -1,0 +1,77 @@
+"""Real units: the unit manager on this machine's systemd, without the agent."""
+
+import subprocess
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from joblet_agent.jobs import files
+from joblet_agent.jobs.outcome import outcome_of
+from joblet_agent.model.job import JobSpec, Outcome
+from joblet_agent.ports import LaunchPlan
+from joblet_agent.systemd.manager import SystemdUnitManager
+from joblet_agent.systemd.properties import UnitSettings
+from tests.contract.unit_manager_cases import Units
+
+GRACE = timedelta(seconds=1)
+
+
+@asynccontextmanager
+async def real_units(home: Path, *, grace: timedelta = GRACE) -> AsyncIterator[Units]:
+    """Open a unit manager; whatever the test leaves running is killed."""
+    manager = SystemdUnitManager(UnitSettings(0, grace, 4096, 64 << 20))
+    await manager.open()
+    units = Units(manager, home)
+    units.prepare()
+    try:
+        yield units
+    finally:
+        await manager.close()
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A job that has ended."""
+
+    plan: LaunchPlan
+    outcome: Outcome
+    output: bytes
+    report: str
+
+    @property
+    def text(self) -> str:
+        return self.output.decode()
+
+
+async def ran(units: Units, spec: JobSpec, *, prepare: Callable[[LaunchPlan], None] | None = None) -> Ran:
+    """Run the job to its end and release its unit."""
+    plan = units.plan(spec)
+    if prepare is not None:
+        prepare(plan)
+    await units.manager.start(plan)
+    return await result_of(units, plan)
+
+
+async def result_of(units: Units, plan: LaunchPlan, *, stop_requested: bool = False) -> Ran:
+    status = await units.ended(plan.job_id)
+    report = files.read_report(units.paths.job(plan.job_id))
+    outcome = outcome_of(
+        status, stop_requested=stop_requested, launch_report=report, command=plan.spec.command
+    )
+    output = plan.log.read_bytes()
+    await units.manager.release(plan.job_id)
+    return Ran(plan, outcome, output, report)
+
+
+def shell(script: str, *args: str, environment: dict[str, str] | None = None) -> JobSpec:
+    return JobSpec("sh", ("-c", script, "sh", *args), environment=environment or {})
+
+
+def processes_of(uid: int) -> Sequence[str]:
+    """Return the command lines of a user's processes."""
+    listed = subprocess.run(
+        ["ps", "-U", str(uid), "-o", "args="], check=False, capture_output=True, text=True
+    )
+    return listed.stdout.splitlines()

@@ -1,0 +1,1 @@
+"""What ``make demo``, ``make test`` and ``make bench`` do; standard library only."""

@@ -1,0 +1,23 @@
+"""docs/operations.md has every key with its default."""
+
+import re
+from pathlib import Path
+
+from joblet_agent.config import AgentConfig, load_config
+from tests.unit.config.test_load import known_keys
+
+DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "operations.md"
+ROW = re.compile(r"^\| `([a-z_.]+)` \| `([^`]+)` \| ", re.MULTILINE)
+
+
+def test_the_documented_keys_and_defaults_are_those_of_the_program(tmp_path: Path) -> None:
+    rows = dict(ROW.findall(DOCUMENT.read_text(encoding="utf-8")))
+    assert rows.keys() == known_keys(AgentConfig)
+    lines: dict[str, list[str]] = {}
+    for key, default in rows.items():
+        section, _, name = key.rpartition(".")
+        lines.setdefault(section, []).append(f"{'  ' if section else ''}{name}: {default}\n")
+    text = "".join(lines.pop("")) + "".join(f"{name}:\n{''.join(keys)}" for name, keys in lines.items())
+    file = tmp_path / "agent.yml"
+    file.write_text(text, encoding="utf-8")
+    assert load_config(file) == AgentConfig()

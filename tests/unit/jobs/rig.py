@@ -1,0 +1,197 @@
+"""A job core on fakes: everything of app.py that decides, nothing that needs a host."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import cast
+
+from joblet_agent.config import AgentConfig, JobsConfig
+from joblet_agent.errors import LimitReached, StoreFailed
+from joblet_agent.jobs.log_keeper import LogKeeper
+from joblet_agent.jobs.logs import LogReader
+from joblet_agent.jobs.paths import AgentPaths
+from joblet_agent.jobs.registry import JobRegistry
+from joblet_agent.jobs.root import DefaultRoot
+from joblet_agent.jobs.service import JobService
+from joblet_agent.jobs.tracker import JobTracker
+from joblet_agent.jobs.uids import UidPool
+from joblet_agent.model.identity import Identity, Role
+from joblet_agent.model.job import JobId, JobRecord, JobSpec, JobState
+from joblet_agent.ports import JobStore, UnitManager
+from tests.fakes.clock import FakeClock
+from tests.fakes.file_watcher import FakeFileWatcher
+from tests.fakes.invocations import FakeInvocations
+from tests.fakes.job_store import MemoryJobStore
+from tests.fakes.journal_copy import FakeJournalCopy
+from tests.fakes.log_keeper import FakeLogKeeper
+from tests.fakes.unit_manager import FakeUnitManager
+
+CALLER = Identity("somebody", Role.ADMIN)
+BOOT = "boot-1"
+_SOON = 20.0
+
+
+class RecordingStore(MemoryJobStore):
+    """Writes down each save in the list that the unit manager writes its calls to."""
+
+    def __init__(self, calls: list[str]) -> None:
+        super().__init__()
+        self.calls = calls
+        self.history: list[JobRecord] = []
+        self.failures_left = 0
+        """So many saves fail before the next one succeeds."""
+
+    async def save(self, *records: JobRecord) -> None:
+        if self.failures_left:
+            self.failures_left -= 1
+            raise StoreFailed("cannot write to the state database: disk is full", reason="STORE_FULL")
+        await asyncio.sleep(0)  # a real one takes a moment, and so may lose its caller
+        await super().save(*records)
+        self.history += records
+        self.calls += [f"save {record.state} {record.id}" for record in records]
+        await asyncio.sleep(0)
+
+
+@dataclass
+class Host:
+    """What outlives an agent: the disk, systemd, the journal."""
+
+    home: Path
+    calls: list[str] = field(default_factory=list)
+    invocations: FakeInvocations = field(default_factory=FakeInvocations)
+    store: RecordingStore = field(init=False)
+    units: FakeUnitManager = field(init=False)
+    paths: AgentPaths = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.store = RecordingStore(self.calls)
+        self.units = FakeUnitManager(self.invocations, self.calls)
+        self.paths = AgentPaths(self.home / "state", self.home / "run")
+        own = (self.paths.jobs, self.paths.trash, self.paths.environments, self.paths.launch_reports)
+        for directory in (*own, self.home / "etc"):
+            directory.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def records(self) -> list[JobRecord]:
+        return list(self.store.records.values())
+
+    def outcomes(self) -> dict[JobId, str]:
+        """Each job's state and reason."""
+        return {
+            record.id: f"{record.state}/{record.outcome.reason if record.outcome else ''}"
+            for record in self.records
+        }
+
+
+class Core:
+    """One life of the agent's job core on a host."""
+
+    def __init__(
+        self,
+        host: Host,
+        *,
+        jobs: JobsConfig | None = None,
+        store: JobStore | None = None,
+        units: UnitManager | None = None,
+        boot_id: str = BOOT,
+    ) -> None:
+        jobs = jobs or JobsConfig()
+        self.config = replace(AgentConfig(), jobs=jobs)
+        self.host = host
+        self.store = store or host.store
+        self.units = units or host.units
+        self.registry = JobRegistry(jobs.max_concurrent)
+        self.uids = UidPool(jobs.uid_first, jobs.uid_count)
+        self.keeper = FakeLogKeeper()
+        self.journal = FakeJournalCopy()
+        self.clock = FakeClock()
+        self.logs = LogReader(FakeFileWatcher(), max_size=1 << 30)
+        self.root = DefaultRoot(host.paths.default_root, host.home)
+        self.tracker = JobTracker(
+            registry=self.registry,
+            store=self.store,
+            units=self.units,
+            invocations=host.invocations,
+            keeper=cast(LogKeeper, self.keeper),
+            journal=self.journal,
+            clock=self.clock,
+            paths=host.paths,
+            root=self.root,
+            uids=self.uids,
+            boot_id=boot_id,
+            start_parallelism=jobs.start_parallelism,
+        )
+        self.service = JobService(
+            config=self.config,
+            registry=self.registry,
+            tracker=self.tracker,
+            store=self.store,
+            units=self.units,
+            logs=self.logs,
+            clock=self.clock,
+            paths=host.paths,
+            root=self.root,
+        )
+
+    async def open(self) -> None:
+        self.units.listen(self.tracker.on_unit, self.tracker.request_resync)
+        await self.tracker.recover()
+
+    async def close(self) -> None:
+        await self.tracker.close()
+        self.units.listen(lambda _status: None, lambda: None)
+        self.logs.close()
+
+    async def run(self, command: str, *args: str) -> JobRecord:
+        return await self.service.run(JobSpec(command, args), CALLER)
+
+    async def state(self, job_id: JobId) -> JobState:
+        return (await self.service.get(job_id)).state
+
+    async def ended(self, job_id: JobId) -> JobRecord:
+        """Return the job's record once the agent is done with it."""
+        records = self.host.store.records
+        await until(lambda: records[job_id].has_ended and self.registry.get(job_id) is None)
+        return records[job_id]
+
+    def free_uids(self) -> int:
+        """Take every uid that is left; the pool is of no use afterwards."""
+        free = 0
+        try:
+            while True:
+                self.uids.take()
+                free += 1
+        except LimitReached:
+            return free
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let others run until the condition holds; fail if it never does."""
+    async with asyncio.timeout(_SOON):
+        while not condition():  # noqa: ASYNC110  # files are made in threads, which set no event
+            await asyncio.sleep(0)
+
+
+def with_core(home: Path, case: Callable[[Core], Awaitable[None]], *, jobs: JobsConfig | None = None) -> Host:
+    """Run the case on a fresh host with one agent, and see that nothing of it is left running."""
+    host = Host(home)
+
+    async def main() -> None:
+        core = Core(host, jobs=jobs)
+        await core.open()
+        try:
+            async with asyncio.timeout(_SOON):
+                await case(core)
+        finally:
+            await core.close()
+            left = asyncio.all_tasks() - {asyncio.current_task()}
+            assert not left
+
+    asyncio.run(main())
+    return host
+
+
+def states(records: Sequence[JobRecord]) -> list[JobState]:
+    """The states of one job's saved records, in order."""
+    return [record.state for record in records]

@@ -1,0 +1,213 @@
+"""R3: the agent dies at every point where it waits for the store or for systemd, and is started again.
+
+A point is before or after a call had its effect. Whatever the point, every job must come to one end
+that fits what systemd did, no unit may stay, no job may start twice, no uid may be lost.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from joblet_agent.config import JobsConfig
+from joblet_agent.errors import JobletError
+from joblet_agent.model.job import JobId, JobState, Reason
+from joblet_agent.ports import UnitPhase
+from tests.unit.jobs.rig import Core, Host, until
+
+COMMANDS = [
+    ("sleep",),
+    ("sleep",),
+    ("exit", "0"),
+    ("exit", "9"),
+    ("signal", "9"),
+    ("refused",),
+    ("unanswered",),
+]
+LIMITS = JobsConfig(max_concurrent=2, uid_count=2)
+
+
+class CrashNow(BaseException):
+    """The agent is gone: nothing that follows has any effect."""
+
+
+class CrashPlan:
+    """Lets the agent die at the n-th point; from then on nothing reaches the host."""
+
+    def __init__(self, at: int) -> None:
+        self._left = at
+        self.crashed = asyncio.Event()
+
+    @property
+    def was_reached(self) -> bool:
+        return self.crashed.is_set()
+
+    def point(self) -> None:
+        if self._left == 0:
+            self.crashed.set()
+        if self.crashed.is_set():
+            raise CrashNow
+        self._left -= 1
+
+
+class Mortal:
+    """Passes calls to a port on, with a point before and after each that waits."""
+
+    def __init__(self, port: Any, plan: CrashPlan) -> None:
+        self._port = port
+        self._plan = plan
+
+    def listen(self, listener: Callable[[Any], None], resync: Callable[[], None]) -> None:
+        def hear(status: Any) -> None:
+            if not self._plan.was_reached:
+                listener(status)
+
+        self._port.listen(hear, resync)
+
+    def __getattr__(self, name: str) -> Any:
+        member = getattr(self._port, name)
+        if not asyncio.iscoroutinefunction(member):
+            return member
+
+        async def mortal(*arguments: Any, **named: Any) -> Any:
+            self._plan.point()
+            result = await member(*arguments, **named)
+            self._plan.point()
+            return result
+
+        return mortal
+
+
+class Story:
+    """One schedule of what users and commands do, the same for each point."""
+
+    def __init__(self, core: Core, seed: int) -> None:
+        self._core = core
+        self._random = random.Random(seed)
+        self._known: list[JobId] = []
+        self._calls: list[asyncio.Task[Any]] = []
+
+    async def tell(self) -> None:
+        for _ in range(12):
+            await self._step()
+        await asyncio.gather(*self._calls, return_exceptions=True)
+
+    async def close(self) -> None:
+        for call in self._calls:
+            call.cancel()
+        await asyncio.gather(*self._calls, return_exceptions=True)
+
+    async def _step(self) -> None:
+        match self._random.choice(["run", "run", "run", "stop", "cancel", "end", "resync", "kill"]):
+            case "run":
+                self._call(self._run(self._random.choice(COMMANDS)))
+            case "stop" | "kill" as verb if self._known:
+                await self._quietly(
+                    self._core.service.stop(self._random.choice(self._known), force=verb == "kill")
+                )
+            case "cancel" if self._known:
+                await self._quietly(self._core.service.cancel(self._random.choice(self._known)))
+            case "end":
+                for job_id in running(self._core.host)[:1]:
+                    self._core.host.units.end(job_id, "exited", 4, "exit-code")
+            case "resync":
+                self._core.tracker.request_resync()
+        for _ in range(self._random.randrange(20)):
+            await asyncio.sleep(0)
+
+    def _call(self, call: Coroutine[Any, Any, None]) -> None:
+        self._calls.append(asyncio.create_task(call))
+
+    async def _run(self, command: tuple[str, ...]) -> None:
+        await self._quietly(self._remember(*command))
+
+    async def _remember(self, *command: str) -> None:
+        self._known.append((await self._core.run(*command)).id)
+
+    async def _quietly(self, call: Coroutine[Any, Any, Any]) -> None:
+        try:
+            await call
+        except JobletError:
+            """A job that has ended, or was refused: part of the story."""
+
+
+def running(host: Host) -> list[JobId]:
+    return [job_id for job_id, status in host.units.units.items() if status.phase is not UnitPhase.ENDED]
+
+
+async def _live(host: Host, plan: CrashPlan, seed: int) -> None:
+    core = Core(host, jobs=LIMITS, store=Mortal(host.store, plan), units=Mortal(host.units, plan))
+    story = Story(core, seed)
+    try:
+        await core.open()
+        told = asyncio.create_task(story.tell())
+        dies = asyncio.create_task(plan.crashed.wait())
+        await asyncio.wait({told, dies}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (told, dies):
+            task.cancel()
+        await asyncio.gather(told, dies, return_exceptions=True)
+    except CrashNow:
+        pass
+    finally:
+        plan.crashed.set()  # also when the story was over: what follows is the next agent's
+        await story.close()
+        await core.close()
+
+
+async def _come_to_an_end(host: Host) -> None:
+    core = Core(host, jobs=LIMITS)
+    await core.open()
+    while any(not record.has_ended for record in host.records):
+        for job_id in running(host):
+            if not host.store.records[job_id].stop_requested:  # those are the agent's to stop
+                host.units.end(job_id, "exited", 0)
+        await asyncio.sleep(0)
+    await until(lambda: not list(core.registry) and not host.units.units)
+    assert core.free_uids() == LIMITS.uid_count
+    await core.close()
+
+
+def _fits(host: Host, job_id: JobId) -> bool:
+    """Whether the end that is on record is one that systemd's side allows."""
+    record = host.store.records[job_id]
+    outcome = record.outcome
+    assert outcome is not None
+    assert outcome.state is record.state
+    did_run = job_id in host.units.starts
+    if not did_run:
+        return record.state in {JobState.CANCELED, JobState.STOPPED} or outcome.reason is Reason.START_FAILED
+    if record.state is JobState.STOPPED:
+        return record.stop_requested
+    ends = {
+        (end.exit_kind, end.exit_status)
+        for (ended_id, _), end in host.invocations.ends.items()
+        if ended_id == job_id
+    }
+    told = ("killed", outcome.signal) if outcome.signal else ("exited", outcome.exit_code)
+    return told in ends
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_an_agent_that_dies_anywhere_loses_nothing(tmp_path: Path, seed: int) -> None:
+    async def life_and_death(at: int) -> bool:
+        host = Host(tmp_path / str(at))
+        plan = CrashPlan(at)
+        was_reached = False
+        async with asyncio.timeout(60):
+            await _live(host, plan, seed)
+            was_reached = plan._left == 0
+            await _come_to_an_end(host)
+        assert len(host.units.starts) == len(set(host.units.starts)), f"started twice, death at {at}"
+        for record in host.records:
+            assert record.has_ended
+            assert _fits(host, record.id), f"death at {at}: {record}, {host.calls}"
+        assert host.units.units == {}
+        return was_reached
+
+    at = 0
+    while asyncio.run(life_and_death(at)):
+        at += 1
+    assert at > 10

@@ -1,0 +1,179 @@
+"""A server in this process on a socket of its own, with fake jobs behind it."""
+
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from joblet_agent.config import AgentConfig, RpcConfig, SocketConfig
+from joblet_agent.jobs.logs import LogChunk
+from joblet_agent.model.identity import Identity
+from joblet_agent.model.job import (
+    ExplainedProperty,
+    Explanation,
+    JobFilter,
+    JobId,
+    JobPage,
+    JobRecord,
+    JobSpec,
+    JobState,
+    LogQuery,
+)
+from joblet_agent.rpc.auth import Authenticator, local_caller
+from joblet_agent.rpc.methods import defined_methods
+from joblet_agent.rpc.server import AgentServer, build_server
+from joblet_agent.rpc.services import Services
+
+ID = JobId("7f3a0000-0000-4000-8000-000000000001")
+NOW = datetime(2026, 1, 31, 12, 0, 0, 987654, tzinfo=UTC)
+RECORD = JobRecord(id=ID, spec=JobSpec(command="true"), state=JobState.RUNNING, created_at=NOW)
+
+METHODS = {method.path: method for method in defined_methods()}
+
+
+@dataclass
+class FakeJobs:
+    """Answers every call with ``record``, or raises ``error``; keeps what it was called with."""
+
+    record: JobRecord = RECORD
+    error: BaseException | None = None
+    listed: list[JobRecord] = field(default_factory=list)
+    chunks: Callable[[], AsyncIterator[LogChunk]] | None = None
+    calls: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def _called(self, *call: Any) -> None:
+        self.calls.append(call)
+        if self.error is not None:
+            raise self.error
+
+    async def run(self, spec: JobSpec, caller: Identity) -> JobRecord:
+        self._called("run", spec, caller)
+        return replace(self.record, spec=spec)
+
+    async def get(self, given: str) -> JobRecord:
+        self._called("get", given)
+        return self.record
+
+    async def stop(self, given: str, *, force: bool) -> JobRecord:
+        self._called("stop", given, force)
+        return self.record
+
+    async def cancel(self, given: str) -> JobRecord:
+        self._called("cancel", given)
+        return self.record
+
+    async def delete(self, given: str) -> JobId:
+        self._called("delete", given)
+        return self.record.id
+
+    async def delete_ended(self) -> tuple[int, int]:
+        self._called("delete_ended")
+        return 3, 1
+
+    async def page(self, wanted: JobFilter, *, size: int, token: str) -> JobPage:
+        self._called("page", wanted, size, token)
+        start = int(token or "0")
+        end = start + size
+        return JobPage(tuple(self.listed[start:end]), str(end) if end < len(self.listed) else "")
+
+    async def logs(self, given: str, query: LogQuery) -> AsyncIterator[LogChunk]:
+        self._called("logs", given, query)
+        assert self.chunks is not None
+        return self.chunks()
+
+    async def explain(self, given: str) -> Explanation:
+        self._called("explain", given)
+        known = ExplainedProperty("Slice", "joblet-jobs.slice", "always", "systemd.resource-control(5)")
+        return Explanation(self.unit_name(JobId(given)), (known,), "systemd-run true", ("a note",))
+
+    def queue_position(self, job_id: JobId) -> int:
+        return 4
+
+    def log_size(self, job_id: JobId) -> int:
+        return 2**40
+
+    def unit_name(self, job_id: JobId) -> str:
+        return f"joblet-job-{job_id}.service"
+
+
+class Caller:
+    """Calls methods by their name in the definition (``JobService/RunJob``)."""
+
+    def __init__(self, server: AgentServer, target: str, channel: grpc.aio.Channel) -> None:
+        self.target = target
+        self.channel = channel
+        self._server = server
+
+    async def stop(self) -> None:
+        """Stop the server, as the agent does when it ends."""
+        await self._server.stop(10)
+
+    def over(self, channel: grpc.aio.Channel) -> "Caller":
+        """Return a caller that uses another connection."""
+        return Caller(self._server, self.target, channel)
+
+    async def unary(self, method: str, request: Any = None) -> Any:
+        """Return the answer of a unary method, or the first of a stream's (None if it has none)."""
+        if METHODS[method].is_streaming:
+            async for answer in self.stream(method, request):
+                return answer
+            return None
+        return await self._callable(self.channel.unary_unary, method)(self._bytes(method, request))
+
+    def stream(self, method: str, request: Any = None) -> Any:
+        """Return the call of a server-stream method."""
+        return self._callable(self.channel.unary_stream, method)(self._bytes(method, request))
+
+    def _callable(self, make: Callable[..., Any], method: str) -> Any:
+        return make(f"/joblet.{method}", response_deserializer=METHODS[method].answer.FromString)
+
+    @staticmethod
+    def _bytes(method: str, request: Any) -> bytes:
+        if isinstance(request, bytes):
+            return request
+        message = METHODS[method].request() if request is None else request
+        return bytes(message.SerializeToString())
+
+
+@asynccontextmanager
+async def serving(
+    jobs: FakeJobs,
+    *,
+    authenticate: Authenticator = local_caller,
+    rpc: RpcConfig | None = None,
+    group: str = "nobody-has-this-group",
+) -> AsyncIterator[Caller]:
+    """Serve ``jobs`` and yield a caller connected to the server."""
+    # Not tmp_path: a socket's path has at most 107 bytes, whatever the test is called.
+    with tempfile.TemporaryDirectory(prefix="rpc-") as directory:
+        socket = SocketConfig(path=Path(directory) / "agent.sock", group=group)
+        config = AgentConfig(socket=socket, rpc=rpc or RpcConfig())
+        server = build_server(Services(jobs), config, authenticate=authenticate)
+        await server.start()
+        try:
+            target = f"unix:{socket.path}"
+            async with grpc.aio.insecure_channel(target) as channel:
+                yield Caller(server, target, channel)
+        finally:
+            await server.stop(0)
+
+
+def reason_of(error: grpc.aio.AioRpcError) -> str | None:
+    """Return the stable word of an error."""
+    return _trailer(error, "joblet-reason")
+
+
+def hint_of(error: grpc.aio.AioRpcError) -> str | None:
+    """Return the hint of an error as it is on the wire."""
+    return _trailer(error, "joblet-hint")
+
+
+def _trailer(error: grpc.aio.AioRpcError, key: str) -> str | None:
+    trailer: Any = error.trailing_metadata() or ()  # the stubs take its pairs for something else
+    return {name: str(value) for name, value in trailer}.get(key)

@@ -1,0 +1,190 @@
+import contextlib
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from joblet_agent.errors import JobletError, NotOffered
+from joblet_agent.jobs.check import check_spec
+from joblet_agent.model.job import JobSpec, JobState, Outcome, Reason
+from joblet_agent.pb import joblet_pb2 as pb
+from joblet_agent.rpc.convert import (
+    job_to_proto,
+    published_exit_code,
+    rfc3339,
+    spec_from_proto,
+    status_to_proto,
+)
+from joblet_agent.rpc.decode import decoded
+from joblet_agent.rpc.offered import REFUSED_OPTIONS
+from tests.unit.rpc.serving import ID, NOW, RECORD
+
+OFFERED = {"name", "command", "args", "network", "work_dir", "environment"}
+
+SET: dict[str, Any] = {
+    "max_cpu": 50,
+    "cpu_cores": "0-1",
+    "max_memory": -1,
+    "max_io_bps": 1,
+    "uploads": [pb.FileUpload(path="x")],
+    "schedule": "2026-01-31T12:00:00Z",
+    "volumes": [""],
+    "runtime": "python",
+    "workflow_uuid": "x",
+    "job_uuid": ID,
+    "requirements": [pb.JobRequirement()],
+    "secret_environment": {"A": "geheim"},
+    "gpu_count": 1,
+    "gpu_memory_mb": 1,
+    "timeout": "1h",
+}
+
+
+def test_every_option_is_enforced_or_refused() -> None:
+    fields = {field.name for field in pb.RunJobRequest.DESCRIPTOR.fields}
+    assert set(REFUSED_OPTIONS) | OFFERED == fields
+    assert not set(REFUSED_OPTIONS) & OFFERED
+    assert set(SET) == set(REFUSED_OPTIONS)
+
+
+@pytest.mark.parametrize("field", sorted(SET))
+def test_an_option_that_is_not_offered_is_named_as_the_user_knows_it(field: str) -> None:
+    option = REFUSED_OPTIONS[field]
+    with pytest.raises(NotOffered) as caught:
+        spec_from_proto(pb.RunJobRequest(command="true", **{field: SET[field]}))
+    assert caught.value.reason == "OPTION_NOT_OFFERED"
+    assert str(caught.value) == f"cannot run job: this agent does not offer {option.name} yet: {option.why}"
+    assert caught.value.hint
+    assert "geheim" not in str(caught.value)
+
+
+def test_a_request_becomes_a_spec() -> None:
+    request = pb.RunJobRequest(
+        name="n", command="sh", args=["", "$X%i\n"], network="none", work_dir="/w", environment={"A": "b=c"}
+    )
+    assert spec_from_proto(request) == JobSpec("sh", ("", "$X%i\n"), "n", {"A": "b=c"}, "none", "/w")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"),
+    [
+        (None, 0),
+        (Outcome(JobState.COMPLETED, Reason.NONE, 0), 0),
+        (Outcome(JobState.FAILED, Reason.EXIT_CODE, 7), 7),
+        (Outcome(JobState.FAILED, Reason.EXIT_CODE, 255), 255),
+        (Outcome(JobState.FAILED, Reason.SIGNAL, -1, 9), -1),
+        (Outcome(JobState.STOPPED, Reason.STOPPED, 0, 15), -1),
+        (Outcome(JobState.FAILED, Reason.START_FAILED, -1), -1),
+    ],
+)
+def test_r9_the_published_exit_code(outcome: Outcome | None, code: int) -> None:
+    assert published_exit_code(replace(RECORD, outcome=outcome)) == code
+
+
+FULL = replace(
+    RECORD,
+    spec=JobSpec("sh", ("-c", "x"), "nightly", {"A": "b"}, "none"),
+    state=JobState.FAILED,
+    started_at=NOW,
+    ended_at=NOW + timedelta(seconds=1),
+    outcome=Outcome(JobState.FAILED, Reason.OOM_KILL, -1, 9, "out of memory"),
+    main_pid=7,
+    started_by="local",
+    log_truncated=True,
+)
+
+ROW: dict[str, Any] = {
+    "uuid": ID,
+    "name": "nightly",
+    "command": "sh",
+    "args": ["-c", "x"],
+    "status": "FAILED",
+    "start_time": "2026-01-31T12:00:00Z",
+    "end_time": "2026-01-31T12:00:01Z",
+    "exit_code": -1,
+    "environment": {"A": "b"},
+    "reason": "oom-kill",
+    "signal": 9,
+    "queue_position": 2,
+    "created_time": "2026-01-31T12:00:00.987654Z",
+}
+
+
+def test_a_record_becomes_a_row() -> None:
+    assert job_to_proto(FULL, queue_position=2) == pb.Job(**ROW)
+
+
+def test_a_record_becomes_a_status() -> None:
+    status = status_to_proto(FULL, unit="u.service", log_size=5, queue_position=2)
+    assert status == pb.GetJobStatusResponse(
+        **ROW,
+        network="none",
+        work_dir="/work",
+        message="out of memory",
+        unit="u.service",
+        log_size=5,
+        log_truncated=True,
+        pid_isolation="namespace",
+        main_pid=7,
+        started_by="local",
+        profile="default",
+    )
+
+
+def test_times_are_utc_and_whole_seconds_are_cut() -> None:
+    berlin = timezone(timedelta(hours=1))
+    moment = datetime(2026, 1, 31, 13, 0, 0, 999999, tzinfo=berlin)
+    assert rfc3339(moment) == "2026-01-31T12:00:00Z"
+    assert rfc3339(moment, timespec="microseconds") == "2026-01-31T12:00:00.999999Z"
+    assert rfc3339(datetime(1, 1, 1, tzinfo=UTC)) == "0001-01-01T00:00:00Z"
+    assert rfc3339(None) == ""
+
+
+texts = st.text(max_size=20) | st.sampled_from(
+    ["\0", "..", "/proc/self/fd/3", "none", "%i", "A", "x" * 140_000]
+)
+requests = st.builds(
+    pb.RunJobRequest,
+    name=texts,
+    command=texts,
+    args=st.lists(texts, max_size=4),
+    network=texts,
+    work_dir=texts,
+    environment=st.dictionaries(texts, texts, max_size=4),
+    max_cpu=st.sampled_from([0, 0, 0, 1, -(2**31)]),
+    timeout=st.sampled_from(["", "", "1h"]),
+)
+
+
+def accept(request: pb.RunJobRequest) -> JobSpec:
+    return check_spec(spec_from_proto(request), networks={"none"}, default_network="none")
+
+
+@given(requests)
+@settings(deadline=None)
+def test_c8_any_request_is_accepted_as_it_is_or_refused_with_a_typed_error(request: pb.RunJobRequest) -> None:
+    with contextlib.suppress(JobletError):
+        spec = accept(request)
+        assert (spec.command, list(spec.args)) == (request.command, list(request.args))
+        assert dict(spec.environment) == dict(request.environment)
+
+
+mutations = st.lists(st.tuples(st.integers(0, 2**16), st.integers(0, 255)), max_size=8)
+
+
+@given(st.binary(max_size=200) | requests.map(lambda request: request.SerializeToString()), mutations)
+@settings(deadline=None)
+def test_c8_any_bytes_are_accepted_or_refused_with_a_typed_error(
+    raw: bytes, changes: list[tuple[int, int]]
+) -> None:
+    damaged = bytearray(raw)
+    for position, byte in changes:
+        if damaged:
+            damaged[position % len(damaged)] = byte
+    with contextlib.suppress(JobletError):
+        request = decoded(bytes(damaged), pb.RunJobRequest.FromString, "JobService/RunJob")
+        assert isinstance(request, pb.RunJobRequest)
+        accept(request)

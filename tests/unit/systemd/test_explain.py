@@ -1,0 +1,42 @@
+import shlex
+
+import pytest
+
+from joblet_agent.systemd.explain import explain_unit
+from joblet_agent.systemd.properties import LAUNCHER, unit_properties
+from tests.unit.systemd.plans import JOB, RELEASES, plan, settings
+
+
+@pytest.mark.parametrize("version", RELEASES)
+def test_every_property_is_explained(version: int) -> None:
+    explanation = explain_unit(plan(), settings(version))
+    assert explanation.unit == f"joblet-job-{JOB}.service"
+    assert len(explanation.properties) == len(unit_properties(plan(), settings(version)))
+    assert all(told.name and told.origin and told.documentation for told in explanation.properties)
+
+
+def test_people_see_the_spelling_of_unit_files() -> None:
+    told = {entry.name: entry.value for entry in explain_unit(plan("echo", "a b"), settings(257)).properties}
+    assert told["TimeoutStopSec"] == "10s"
+    assert told["UMask"] == "0022"
+    assert told["PrivateNetwork"] == "yes"
+    assert told["StandardOutput"] == "append:/var/lib/joblet/jobs/x/output.log"
+    assert told["RestrictNamespaces"] == "mnt pid"
+    assert told["CapabilityBoundingSet"] == "CAP_SETGID CAP_SETUID CAP_SETPCAP CAP_SYS_ADMIN"
+    assert told["SystemCallFilter"].startswith("~@clock ")
+    assert told["BindPaths"] == "/var/lib/joblet/jobs/x/work:/work:norbind"
+    assert told["ExecStart"].endswith("joblet-launch 100001 100001 2")
+
+
+@pytest.mark.parametrize("version", RELEASES)
+def test_the_command_line_is_one_that_a_shell_reads_back(version: int) -> None:
+    words = shlex.split(explain_unit(plan("sh", "-c", "echo 'x' \"y\"\n$Z"), settings(version)).systemd_run)
+    assert words[0] == "systemd-run"
+    assert words[words.index("--") + 1 :] == [LAUNCHER, "100001", "100001", "3"]
+    for word in ("JOBLET_ARG_0=sh", "JOBLET_ARG_1=-c", "JOBLET_ARG_2=echo 'x' \"y\"\n$Z"):
+        assert f"--setenv={word}" in words
+
+
+def test_variables_are_told_to_whoever_may_ask() -> None:
+    words = shlex.split(explain_unit(plan("env", environment={"A": "1 2"}), settings(257)).systemd_run)
+    assert "--setenv=JOBLET_ENV_A=1 2" in words

@@ -1,0 +1,35 @@
+"""Jobs and their records when the host goes down under them."""
+
+import pytest
+
+from tests.testbed.vm import VirtualMachine
+from tests.vm.rnx import Rnx
+
+pytestmark = pytest.mark.vm
+
+
+def test_job_that_ran_at_reboot_has_failed_for_that_reason(vm: VirtualMachine, rnx: Rnx) -> None:
+    ended = rnx.run("echo", "before")
+    assert rnx.log(ended) == "before\n"
+    running = rnx.run("sh", "-c", "echo started; exec sleep 100000")
+    vm.reboot()
+    status = rnx.status(running)
+    assert (status["status"], status["reason"]) == ("FAILED", "host-rebooted")
+    assert rnx.log(running) == "started\n"
+    assert rnx.status(ended)["status"] == "COMPLETED"
+    assert rnx.log(ended) == "before\n"
+    assert rnx.attach("echo", "after") == (0, "after\n")
+
+
+def test_job_that_ran_at_a_power_cut_has_failed_for_that_reason(vm: VirtualMachine, rnx: Rnx) -> None:
+    ended = rnx.run("true")
+    rnx.log(ended)
+    running = rnx.run("sleep", "100000")
+    # What reached the disk is there again; how soon a record does is not promised.
+    vm.run("sync")
+    vm.cut_power()
+    vm.power_on()
+    status = rnx.status(running)
+    assert (status["status"], status["reason"]) == ("FAILED", "host-rebooted")
+    assert rnx.status(ended)["status"] == "COMPLETED"
+    assert rnx.attach("echo", "after") == (0, "after\n")
