@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from joblet_agent.systemd.names import JOB_UNIT_PATTERN, job_of_path, job_of_uni
 from joblet_agent.systemd.properties import UnitSettings, unit_properties
 from joblet_agent.systemd.signals import Signal
 from joblet_agent.systemd.version import require_host
-from joblet_agent.systemd.view import UnitView
+from joblet_agent.systemd.view import Meanwhile, UnitView
 
 _RELOAD_DEADLINE = 90.0
 _SIGKILL = 9
@@ -35,6 +36,7 @@ class SystemdUnitManager:
         self._settings = settings  # the version is known once the bus is open
         self._bus = SystemBus(self._on_signal, self._on_reconnected)
         self._views: dict[JobId, UnitView] = {}
+        self._readings: list[Meanwhile] = []
         self._listener: UnitListener = _ignore_status
         self._resync: Callable[[], None] = _ignore
         self._not_reloading = asyncio.Event()
@@ -118,31 +120,47 @@ class SystemdUnitManager:
 
         Of running units only the invocation is read: all properties of one take 3 ms to decode.
         """
-        (units,) = await self._bus.manager("ListUnitsByPatterns", "asas", [[], [JOB_UNIT_PATTERN]])
-        return [
-            status
-            for status in await asyncio.gather(*(self._present(*unit[:5]) for unit in units))
-            if status is not None
-        ]
+        with self._keeping_signals() as meanwhile:
+            (units,) = await self._bus.manager("ListUnitsByPatterns", "asas", [[], [JOB_UNIT_PATTERN]])
+            return [
+                status
+                for status in await asyncio.gather(*(self._present(meanwhile, *unit[:5]) for unit in units))
+                if status is not None
+            ]
 
     async def _present(
-        self, name: str, _description: str, load: str, active: str, sub: str
+        self, meanwhile: Meanwhile, name: str, _description: str, load: str, active: str, sub: str
     ) -> UnitStatus | None:
         job_id = job_of_unit(name)
         if job_id is None or _is_gone(load):
             return None
-        if (active, sub) != ("active", "running"):
+        if (active, sub) == ("active", "running"):
+            invocation, main_pid = await asyncio.gather(
+                self._bus.property(unit_path(job_id), "Unit", "InvocationID"),
+                self._bus.property(unit_path(job_id), "Service", "MainPID"),
+            )
+            read = {"ActiveState": active, "SubState": sub, "InvocationID": invocation, "MainPID": main_pid}
+            is_gone = False
+        else:
             unit, service = await self._all_properties(job_id)
-            view = self._view(job_id)
-            view.update(service | unit)
-            return view.status(gone=_is_gone(unit.get("LoadState")))
-        invocation, main_pid = await asyncio.gather(
-            self._bus.property(unit_path(job_id), "Unit", "InvocationID"),
-            self._bus.property(unit_path(job_id), "Service", "MainPID"),
-        )
-        view = self._view(job_id)
-        view.update({"ActiveState": active, "SubState": sub, "InvocationID": invocation, "MainPID": main_pid})
+            read = service | unit
+            is_gone = _is_gone(unit.get("LoadState"))
+        view = self._views.setdefault(job_id, UnitView(job_id))
+        view.update(read)
+        view.update(meanwhile.changed(job_id))
+        if is_gone or meanwhile.is_removed(job_id):
+            self._views.pop(job_id)
+            return view.status(gone=True)
         return view.status()
+
+    @contextmanager
+    def _keeping_signals(self) -> Iterator[Meanwhile]:
+        meanwhile = Meanwhile()
+        self._readings.append(meanwhile)
+        try:
+            yield meanwhile
+        finally:
+            self._readings.remove(meanwhile)
 
     async def host_is_stopping(self) -> bool:
         """See ports.UnitManager."""
@@ -160,9 +178,6 @@ class SystemdUnitManager:
         path = unit_path(job_id)
         return await asyncio.gather(self._bus.properties(path, "Unit"), self._bus.properties(path, "Service"))
 
-    def _view(self, job_id: JobId) -> UnitView:
-        return self._views.setdefault(job_id, UnitView(job_id))
-
     async def _unless_gone(self, member: str, signature: str, body: Sequence[Any]) -> None:
         try:
             await self._bus.manager(member, signature, body)
@@ -173,19 +188,31 @@ class SystemdUnitManager:
         member, body = signal.member, signal.body
         if member == "PropertiesChanged":
             job_id = job_of_path(signal.path)
-            view = self._views.get(job_id) if job_id is not None else None
-            if view is not None:
-                view.update(body[0])
-                self._listener(view.status())
+            if job_id is not None:
+                self._on_changed(job_id, body[0])
         elif member == "UnitRemoved" and self._not_reloading.is_set():  # a reload unloads all, for a moment
             job_id = job_of_unit(body[0])
-            view = self._views.pop(job_id, None) if job_id is not None else None
-            if view is not None:
-                self._listener(view.status(gone=True))
+            if job_id is not None:
+                self._on_removed(job_id)
         elif member == "Reloading":
             self._on_reloading(body[0])
         elif member == "NameOwnerChanged" and body[2]:
             self._on_new_systemd()
+
+    def _on_changed(self, job_id: JobId, changed: Mapping[str, Any]) -> None:
+        for meanwhile in self._readings:
+            meanwhile.note(job_id, changed)
+        view = self._views.get(job_id)
+        if view is not None:
+            view.update(changed)
+            self._listener(view.status())
+
+    def _on_removed(self, job_id: JobId) -> None:
+        for meanwhile in self._readings:
+            meanwhile.note_removed(job_id)
+        view = self._views.pop(job_id, None)
+        if view is not None:
+            self._listener(view.status(gone=True))
 
     def _on_reloading(self, begins: bool) -> None:
         if begins:

@@ -80,5 +80,33 @@ class UnitView:
         return _PHASES.get((active, sub), UnitPhase.STARTING)
 
 
+class Meanwhile:
+    """What signals told of units while they were being read.
+
+    A reply is taken up some turns of the event loop after it came, and a signal may have come between:
+    put on top of what the replies say, the signals give what is true in the end.
+    """
+
+    def __init__(self) -> None:
+        self._changed: dict[JobId, dict[str, Any]] = {}
+        self._removed: set[JobId] = set()
+
+    def note(self, job_id: JobId, changed: Mapping[str, Any]) -> None:
+        """Keep changed properties of a unit; later ones replace earlier ones."""
+        self._changed.setdefault(job_id, {}).update(changed)
+
+    def note_removed(self, job_id: JobId) -> None:
+        """Keep that systemd has unloaded the unit."""
+        self._removed.add(job_id)
+
+    def changed(self, job_id: JobId) -> Mapping[str, Any]:
+        """Return the newest values of what has changed."""
+        return self._changed.get(job_id, {})
+
+    def is_removed(self, job_id: JobId) -> bool:
+        """Say whether systemd has unloaded the unit."""
+        return job_id in self._removed
+
+
 def _time(realtime_usec: int) -> datetime | None:
     return datetime.fromtimestamp(realtime_usec / 1_000_000, UTC) if realtime_usec else None
