@@ -83,7 +83,7 @@ def test_a_unit_that_ends_while_it_is_read_has_ended_with_its_status(
 ) -> None:
     manager, bus = scripted
     bus.before = dict(before)
-    (status,) = asyncio.run(manager.present())  # type: ignore[arg-type]
+    (status,) = asyncio.run(manager.present())
     assert (status.phase, status.exit_kind, status.exit_status) == (UnitPhase.ENDED, "exited", 143)
     assert status.invocation_id == INVOCATION.hex()
 
@@ -95,7 +95,7 @@ def test_a_unit_that_ends_while_it_is_stopping_has_ended_with_its_status(
     manager, bus = scripted
     bus.state = ("deactivating", "stop-sigterm")
     bus.before = {step: [EXITED, FAILED]}
-    (status,) = asyncio.run(manager.present())  # type: ignore[arg-type]
+    (status,) = asyncio.run(manager.present())
     assert (status.phase, status.exit_kind, status.exit_status) == (UnitPhase.ENDED, "exited", 143)
 
 
@@ -104,7 +104,7 @@ def test_a_unit_that_is_unloaded_while_it_is_read_is_gone(
 ) -> None:
     manager, bus = scripted
     bus.before = {"InvocationID": [EXITED, FAILED], "MainPID": [REMOVED]}
-    (status,) = asyncio.run(manager.present())  # type: ignore[arg-type]
+    (status,) = asyncio.run(manager.present())
     assert (status.phase, status.exit_status) == (UnitPhase.GONE, 143)
 
 
@@ -115,7 +115,7 @@ def test_what_comes_after_the_reading_is_told_to_the_listener(
     told: list[UnitStatus] = []
     manager.listen(told.append, lambda: None)
     bus.before = {"MainPID": [EXITED]}
-    (status,) = asyncio.run(manager.present())  # type: ignore[arg-type]
+    (status,) = asyncio.run(manager.present())
     assert status.phase is UnitPhase.RUNNING
     assert told == []
     bus._on_signal(FAILED)
