@@ -121,7 +121,6 @@ def _load(workers: int) -> Iterator[_Load]:
             thread.join(timeout=60)
 
 
-@pytest.mark.skip(reason="leaves a unit behind in some runs: not understood yet, to be mended first")
 def test_r8_upsets_of_systemd_bus_and_journal_lose_and_double_nothing(client: Client) -> None:
     pid = main_pid()
     with _load(workers=3) as load:

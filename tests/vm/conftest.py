@@ -24,10 +24,3 @@ def vm() -> Iterator[VirtualMachine]:
 @pytest.fixture
 def rnx(vm: VirtualMachine) -> Rnx:
     return Rnx(vm)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if "tests/vm/" in item.nodeid:
-            reason = "jobs in the virtual machine end with EACCES at execve: not understood yet"
-            item.add_marker(pytest.mark.xfail(strict=False, reason=reason))
