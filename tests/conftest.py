@@ -14,3 +14,5 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "testbed: boots machines to test the testbed itself")
     # A run that is told to end leaves its fixtures, as with Ctrl-C: machines are gone before it is.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A shell that starts a run in the background lets it ignore Ctrl-C, and its children would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -8,7 +8,7 @@ from tests.vm.rnx import Rnx
 pytestmark = pytest.mark.vm
 
 
-def test_job_that_ran_at_reboot_has_failed_for_that_reason(vm: VirtualMachine, rnx: Rnx) -> None:
+def test_r7_job_that_ran_at_reboot_has_failed_for_that_reason(vm: VirtualMachine, rnx: Rnx) -> None:
     ended = rnx.run("echo", "before")
     assert rnx.log(ended) == "before\n"
     running = rnx.run("sh", "-c", "echo started; exec sleep 100000")
@@ -21,7 +21,7 @@ def test_job_that_ran_at_reboot_has_failed_for_that_reason(vm: VirtualMachine, r
     assert rnx.attach("echo", "after") == (0, "after\n")
 
 
-def test_job_that_ran_at_a_power_cut_has_failed_for_that_reason(vm: VirtualMachine, rnx: Rnx) -> None:
+def test_r7_job_that_ran_at_a_power_cut_has_failed_for_that_reason(vm: VirtualMachine, rnx: Rnx) -> None:
     ended = rnx.run("true")
     rnx.log(ended)
     running = rnx.run("sleep", "100000")
