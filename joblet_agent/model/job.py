@@ -7,7 +7,11 @@ State machine (an arrow is written to the store before or with the act that caus
        │              │             └─► STOPPING ──► STOPPED
        │              ├──► FAILED   (start-failed, lost, host-rebooted)
        │              └──► STOPPING ──► STOPPED
-       └──► CANCELED                (stopped while it waited in the queue)
+       ├──► CANCELED                (stopped while it waited in the queue)
+       │
+    SCHEDULED ──► CANCELED          (withdrawn, or its start was missed and is not wanted later)
+
+A SCHEDULED job becomes PENDING when it is due.
 
 Must not know: proto messages, D-Bus names, SQL.
 """
@@ -28,6 +32,7 @@ INT32_MAX = 2**31 - 1
 class JobState(StrEnum):
     """States by their text on the wire (spec: job state strings)."""
 
+    SCHEDULED = "SCHEDULED"
     PENDING = "PENDING"
     INITIALIZING = "INITIALIZING"
     RUNNING = "RUNNING"
@@ -67,6 +72,7 @@ class Reason(StrEnum):
     CANNOT_INVOKE = "program-not-executable"
     HOST_REBOOTED = "host-rebooted"
     LOST = "lost"
+    MISSED = "missed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,10 @@ class JobSpec:
     """Name of a network; empty for the configuration's default."""
     work_dir: str = ""
     """Absolute directory in the job; empty for ``/work``."""
+    schedule: str = ""
+    """When to start, as asked for: RFC 3339 or a calendar expression; empty for at once."""
+    skip_missed: bool = False
+    """A start that was missed is left out instead of made up for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +131,10 @@ class JobRecord:
     log_truncated: bool = False
     journal_offset: int = 0
     """Bytes of the log already copied to the journal."""
+    scheduled_at: datetime | None = None
+    """When it is or was due; None for a job that was to start at once."""
+    schedule_id: str = ""
+    """The recurring schedule that it is an occurrence of; empty for none."""
 
     @property
     def has_ended(self) -> bool:
@@ -157,6 +171,8 @@ class JobFilter:
     states: frozenset[JobState] = frozenset()
     id_prefix: str = ""
     name: str = ""
+    schedule_id: str = ""
+    """Only the occurrences of this recurring schedule."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,11 @@ ACCESS = {
     "RuntimeService/ValidateRuntimeSpec": Permission.READ,
     "AgentService/ExplainJob": Permission.READ,
     "AgentService/QueryJobs": Permission.READ,
+    "AgentService/ListSchedules": Permission.READ,
+    "AgentService/GetSchedule": Permission.READ,
+    "AgentService/RemoveSchedule": Permission.RUN,
+    "AgentService/PauseSchedule": Permission.RUN,
+    "AgentService/ResumeSchedule": Permission.RUN,
 }
 
 LOCAL_ADMIN = Identity("local", Role.ADMIN)

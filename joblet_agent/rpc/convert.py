@@ -36,6 +36,8 @@ def spec_from_proto(request: pb.RunJobRequest) -> JobSpec:
         environment=dict(request.environment),
         network=request.network,
         work_dir=request.work_dir,
+        schedule=request.schedule,
+        skip_missed=request.skip_missed,
     )
 
 
@@ -86,6 +88,7 @@ def started_to_proto(record: JobRecord, *, queue_position: int) -> pb.RunJobResp
         start_time=rfc3339(record.started_at),
         end_time=rfc3339(record.ended_at),
         exit_code=published_exit_code(record),
+        scheduled_time=rfc3339(record.scheduled_at),
         queue_position=queue_position,
     )
 
@@ -115,11 +118,13 @@ def job_to_proto(record: JobRecord, *, queue_position: int) -> pb.Job:
         start_time=rfc3339(record.started_at),
         end_time=rfc3339(record.ended_at),
         exit_code=published_exit_code(record),
+        scheduled_time=rfc3339(record.scheduled_at),
         environment=record.spec.environment,
         reason=outcome.reason.value,
         signal=outcome.signal,
         queue_position=queue_position,
         created_time=rfc3339(record.created_at, timespec="microseconds"),
+        schedule_uuid=record.schedule_id,
     )
 
 
@@ -137,6 +142,7 @@ def status_to_proto(
         start_time=rfc3339(record.started_at),
         end_time=rfc3339(record.ended_at),
         exit_code=published_exit_code(record),
+        scheduled_time=rfc3339(record.scheduled_at),
         environment=record.spec.environment,
         network=record.spec.network,
         work_dir=record.spec.work_dir or DEFAULT_WORK_DIR,
@@ -152,6 +158,8 @@ def status_to_proto(
         main_pid=record.main_pid,
         started_by=record.started_by,
         profile=record.profile,
+        schedule_uuid=record.schedule_id,
+        schedule=record.spec.schedule,
     )
 
 

@@ -87,6 +87,8 @@ def _numbers(wanted: JobFilter, state: JobState | None, position: Position | Non
     if wanted.name:
         # The second half tells the planner that the partial index serves.
         terms.append(("name = ? AND name <> ''", (wanted.name,)))
+    if wanted.schedule_id:
+        terms.append(("schedule_id = ? AND schedule_id <> ''", (wanted.schedule_id,)))
     if wanted.id_prefix:
         terms.append(("id >= ? AND id < ?", prefix_range(wanted.id_prefix)))
     if position is not None:

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 from joblet_agent.model.job import JobId, JobRecord, JobSpec, JobState, Outcome, Reason
 
-Row = tuple[str, str, str, int, int | None, bytes]
-"""id, state, name, created_usec, ended_usec, record."""
+Row = tuple[str, str, str, str, int, int | None, bytes]
+"""id, state, name, schedule_id, created_usec, ended_usec, record."""
 
 T = TypeVar("T")
 
@@ -35,10 +35,16 @@ def row_of(record: JobRecord) -> Row:
         record.id,
         record.state.value,
         record.spec.name,
+        record.schedule_id,
         usec_of(record.created_at),
         None if ended is None else usec_of(ended),
-        _to_json(_record_fields(record)).encode(),
+        json_of(record),
     )
+
+
+def json_of(record: JobRecord) -> bytes:
+    """Return what of the record is in no column."""
+    return _to_json(_record_fields(record)).encode()
 
 
 def record_of(job_id: str, state: str, name: str, created_usec: int, record: bytes) -> JobRecord:
@@ -62,6 +68,8 @@ def record_of(job_id: str, state: str, name: str, created_usec: int, record: byt
             main_pid=stored.take("main_pid", int, 0),
             log_truncated=stored.take("log_truncated", bool, False),
             journal_offset=stored.take("journal_offset", int, 0),
+            scheduled_at=stored.time("scheduled_at"),
+            schedule_id=stored.take("schedule_id", str, ""),
         )
     # json and Enum raise ValueError; times out of range OverflowError; deep nesting RecursionError.
     except (ValueError, OverflowError, RecursionError) as error:
@@ -75,7 +83,11 @@ def usec_of(time: datetime) -> int:
 
 def _record_fields(record: JobRecord) -> dict[str, object]:
     spec = record.spec
-    times = {"started_at": record.started_at, "ended_at": record.ended_at}
+    times = {
+        "started_at": record.started_at,
+        "ended_at": record.ended_at,
+        "scheduled_at": record.scheduled_at,
+    }
     return {
         # What has a default that is not "nothing" is always there.
         "profile": record.profile,
@@ -86,6 +98,8 @@ def _record_fields(record: JobRecord) -> dict[str, object]:
             environment=dict(spec.environment),
             network=spec.network,
             work_dir=spec.work_dir,
+            schedule=spec.schedule,
+            skip_missed=spec.skip_missed,
             started_by=record.started_by,
             uid=record.uid,
             boot_id=record.boot_id,
@@ -95,6 +109,7 @@ def _record_fields(record: JobRecord) -> dict[str, object]:
             main_pid=record.main_pid,
             log_truncated=record.log_truncated,
             journal_offset=record.journal_offset,
+            schedule_id=record.schedule_id,
         ),
     }
 
@@ -154,6 +169,8 @@ def _spec(stored: _Fields, name: str) -> JobSpec:
         environment=stored.text_by_text("environment"),
         network=stored.take("network", str, ""),
         work_dir=stored.take("work_dir", str, ""),
+        schedule=stored.take("schedule", str, ""),
+        skip_missed=stored.take("skip_missed", bool, False),
     )
 
 

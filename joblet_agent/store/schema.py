@@ -42,11 +42,36 @@ _VERSION_1 = (
     """,
 )
 
-MIGRATIONS: Sequence[Sequence[str]] = (_VERSION_1,)
+# Recurring schedules. template is the record that each of its jobs begins with (records.py). A start belongs
+# to whoever moves next_usec beyond it, and it only moves forward (schedules.py): so no start happens twice.
+_SCHEDULES = (
+    """
+    CREATE TABLE schedules (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL,
+        calendar TEXT NOT NULL,
+        paused INTEGER NOT NULL,
+        created_usec INTEGER NOT NULL,
+        next_usec INTEGER,
+        last_usec INTEGER,
+        last_job TEXT NOT NULL,
+        started INTEGER NOT NULL,
+        skipped INTEGER NOT NULL,
+        skipped_reason TEXT NOT NULL,
+        template BLOB NOT NULL
+    ) STRICT
+    """,
+    "ALTER TABLE jobs ADD COLUMN schedule_id TEXT NOT NULL DEFAULT ''",
+    "CREATE INDEX jobs_by_schedule ON jobs (schedule_id, created_usec, id) WHERE schedule_id <> ''",
+)
+
+MIGRATIONS: Sequence[Sequence[str]] = (_VERSION_1, _SCHEDULES)
 
 PROBES = (
-    "SELECT number, id, state, name, created_usec, ended_usec, record FROM jobs LIMIT 0",
+    "SELECT number, id, state, name, created_usec, ended_usec, record, schedule_id FROM jobs LIMIT 0",
     "SELECT id, state, name, created_usec, ended_usec, record, message FROM broken_jobs LIMIT 0",
+    "SELECT id, name, calendar, paused, created_usec, next_usec, last_usec, last_job, started, skipped, "
+    "skipped_reason, template FROM schedules LIMIT 0",
 )
 """Fail where a damaged table definition still reads as SQL."""
 

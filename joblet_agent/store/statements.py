@@ -14,9 +14,11 @@ from joblet_agent.store.records import BrokenRecord, Row, record_of, usec_of
 _PAGE_BYTES = 16 * 1024 * 1024
 
 _SAVE = """
-    INSERT INTO jobs (id, state, name, created_usec, ended_usec, record) VALUES (?, ?, ?, ?, ?, ?)
+    INSERT INTO jobs (id, state, name, schedule_id, created_usec, ended_usec, record)
+    VALUES (?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (id) DO UPDATE SET state = excluded.state, name = excluded.name,
-    created_usec = excluded.created_usec, ended_usec = excluded.ended_usec, record = excluded.record
+    schedule_id = excluded.schedule_id, created_usec = excluded.created_usec,
+    ended_usec = excluded.ended_usec, record = excluded.record
 """
 _COPY_BROKEN = """
     INSERT INTO broken_jobs (id, state, name, created_usec, ended_usec, record, message)

@@ -38,6 +38,8 @@ def full_record(number: int) -> JobRecord:
             environment={"A": "", "B": "x" * 10_000, "C": "\x1b[0m"},
             network="none",
             work_dir="/srv/x",
+            schedule="Mon..Fri 02:00",
+            skip_missed=True,
         ),
         state=JobState.FAILED,
         created_at=START + timedelta(microseconds=1),
@@ -53,4 +55,6 @@ def full_record(number: int) -> JobRecord:
         main_pid=4_194_304,
         log_truncated=True,
         journal_offset=2**62,
+        scheduled_at=datetime(2026, 3, 1, 12, 0, 0, 1, tzinfo=UTC),
+        schedule_id="7f3a0000-0000-4000-8000-0000000000ff",
     )

@@ -82,4 +82,5 @@ def _is_wanted(record: JobRecord, wanted: JobFilter) -> bool:
         (not wanted.states or record.state in wanted.states)
         and record.id.startswith(wanted.id_prefix)
         and wanted.name in {"", record.spec.name}
+        and wanted.schedule_id in {"", record.schedule_id}
     )

@@ -31,6 +31,7 @@ SET: dict[str, Any] = {
     "max_io_bps": 1,
     "uploads": [pb.FileUpload(path="x")],
     "schedule": "2026-01-31T12:00:00Z",
+    "skip_missed": True,
     "volumes": [""],
     "runtime": "python",
     "workflow_uuid": "x",

@@ -21,6 +21,8 @@ SPEC = {
     "environment": st.dictionaries(TEXT, TEXT),
     "network": TEXT,
     "work_dir": TEXT,
+    "schedule": TEXT,
+    "skip_missed": st.booleans(),
 }
 RECORD = {
     "id": st.uuids(version=4).map(str).map(JobId),
@@ -39,6 +41,8 @@ RECORD = {
     "main_pid": INT64,
     "log_truncated": st.booleans(),
     "journal_offset": INT64,
+    "scheduled_at": st.none() | TIMES,
+    "schedule_id": TEXT,
 }
 
 
@@ -49,7 +53,7 @@ def test_every_field_is_tried() -> None:
 
 @given(st.builds(JobRecord, **RECORD))
 def test_a_record_survives_its_row(record: JobRecord) -> None:
-    job_id, state, name, created_usec, _, stored = row_of(record)
+    job_id, state, name, _, created_usec, _, stored = row_of(record)
     assert record_of(job_id, state, name, created_usec, stored) == record
 
 

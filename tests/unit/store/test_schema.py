@@ -26,7 +26,10 @@ def test_a_new_file_gets_the_newest_version() -> None:
 def test_r5_rows_of_an_older_version_stay() -> None:
     with closing(connect()) as connection:
         schema.migrate(connection)
-        connection.execute("INSERT INTO jobs VALUES (1, 'a', 'RUNNING', '', 5, NULL, x'')")
+        connection.execute(
+            "INSERT INTO jobs (number, id, state, name, created_usec, ended_usec, record) "
+            "VALUES (1, 'a', 'RUNNING', '', 5, NULL, x'')"
+        )
         schema.migrate(connection, TWO)
         assert schema.version(connection) == len(TWO)
         assert connection.execute("SELECT id, owner FROM jobs").fetchall() == [("a", "somebody")]
