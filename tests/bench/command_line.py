@@ -54,7 +54,15 @@ def _systemd_run(rnx: str) -> list[str]:
     explained = _output([rnx, "job", "explain", uuid])
     line = next(line for line in explained.splitlines() if "systemd-run --wait" in line)
     words = shlex.split(line[line.index("systemd-run") :])
-    return [*words[: -len(FOR_LONG)], *NOTHING]
+    return _running(words, NOTHING)
+
+
+def _running(words: Sequence[str], command: Sequence[str]) -> list[str]:
+    """Return the line with another command for the launcher, which takes its words from the environment."""
+    kept = [word for word in words if not word.startswith("--setenv=JOBLET_ARG_")]
+    end = kept.index("--")
+    given = [f"--setenv=JOBLET_ARG_{number}={word}" for number, word in enumerate(command)]
+    return [*kept[:end], *given, *kept[end:-1], str(len(command))]
 
 
 def _is_uuid(word: str) -> bool:
