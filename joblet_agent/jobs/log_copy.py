@@ -70,6 +70,8 @@ class LineCopier:
             return self._seconds_to_refill()
         if self.offset >= size:
             return None
+        if self._in_cut_line and size - self.offset > _COUNT_BYTES:
+            return self._give_up_cut_line(has_ended=has_ended)
         block = os.pread(fd, min(_BLOCK_BYTES, size - self.offset), self.offset)
         if self._in_cut_line:
             return self._skip_cut_line(block)
@@ -110,6 +112,16 @@ class LineCopier:
             return _BUSY_SECONDS
         self._gap = taken < len(lines)
         return self._seconds_to_refill() if self._gap and not has_ended else 0.0
+
+    def _give_up_cut_line(self, *, has_ended: bool) -> float:
+        """Leave out what is there instead of looking for the line's end in it, and tell so, once a second.
+
+        Reading gigabytes that have no line in them costs the job that writes them memory bandwidth.
+        """
+        self._in_cut_line = False
+        self._gap = True
+        self._tokens = 0.0
+        return 0.0 if has_ended else self._seconds_to_refill()
 
     def _skip_cut_line(self, block: bytes) -> float | None:
         if not block:

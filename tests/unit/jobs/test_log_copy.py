@@ -150,3 +150,27 @@ def test_a_busy_journal_is_told_of_the_gap_later(log: Log) -> None:
     log.journal.room = None
     log.copy()
     assert log.told[-1] == b"10 lines not copied, see: rnx log " + _ID.encode()
+
+
+def test_megabytes_without_a_line_are_left_out_once_a_second(log: Log) -> None:
+    megabytes = b"x" * 6_000_000
+    log.write(megabytes)
+    assert log.copy() == pytest.approx(1.0)
+    assert log.told == [b"x" * LINE_BYTES + _CUT]
+    log.write(megabytes)
+    log.now += 0.5
+    assert log.copy() == pytest.approx(0.5)
+    assert log.told == []
+    log.now += 0.5
+    log.copy()
+    (told,) = log.told
+    assert told.endswith(f" bytes not copied, see: rnx log {_ID}".encode())
+    log.write(b"\nnext\n")
+    assert log.copy() is None
+    assert log.told == [b"next"]
+
+
+def test_megabytes_without_a_line_are_told_at_the_end_of_the_job(log: Log) -> None:
+    log.write(b"x" * 6_000_000)
+    assert log.copy(has_ended=True) is None
+    assert log.told == [b"x" * LINE_BYTES + _CUT, f"5967232 bytes not copied, see: rnx log {_ID}".encode()]
