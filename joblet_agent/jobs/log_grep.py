@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
-import regex
-
 from joblet_agent.errors import InvalidRequest
 
 _PATTERN_MOST = 1024
@@ -153,6 +151,8 @@ def _compile(pattern: str) -> Any:
         raise _invalid(f"the pattern repeats more than {_REPEATED_MOST} groups")
     if _HIDING.search(pattern):
         raise _invalid("the pattern has a comment or the flag x")
+    import regex  # noqa: PLC0415 - 1.3 MB that most runs of the agent never need
+
     try:
         return regex.compile(pattern.encode())
     except (regex.error, RecursionError, OverflowError, ValueError) as error:
