@@ -1,6 +1,6 @@
 """``python3 -m tests.bench [--only NAME …] [--out DIR]``: as root, on a host with the agent installed.
 
-Prints a table and, with --out, writes bench.json. A bound that is not reached is marked and fails
+Prints a table and, with --out, writes bench.json and, for the documentation, bench.md. A bound that is not reached is marked and fails
 nothing. Afterwards the agent is as it was: it was measured with a state of the benchmark's own.
 """
 
@@ -25,7 +25,7 @@ from tests.bench import (
     throughput,
 )
 from tests.bench.agent_service import AgentService, borrowed_service
-from tests.bench.measures import Row, as_json, table
+from tests.bench.measures import Row, as_json, markdown, table
 
 _BENCHMARKS: dict[str, Callable[[AgentService], list[Row]]] = {
     "start": start.run,
@@ -59,12 +59,13 @@ def main() -> None:
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "bench.json").write_text(as_json(machine, rows), encoding="utf-8")
+        (options.out / "bench.md").write_text(markdown(rows), encoding="utf-8")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tests.bench", description="Measure the installed agent.")
     parser.add_argument("--only", nargs="+", choices=_BENCHMARKS, metavar="NAME", help=", ".join(_BENCHMARKS))
-    parser.add_argument("--out", "--output", type=Path, metavar="DIR", help="write bench.json there")
+    parser.add_argument("--out", "--output", type=Path, metavar="DIR", help="write bench.json and bench.md there")
     return parser
 
 

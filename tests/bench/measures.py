@@ -85,6 +85,16 @@ def table(rows: Iterable[Row]) -> str:
     )
 
 
+def markdown(rows: Iterable[Row]) -> str:
+    """Return the rows as a table for docs/performance.md."""
+    lines = ["| benchmark | what | value | bound | |", "| --- | --- | ---: | ---: | --- |"]
+    for row in rows:
+        verdict = f"**{row.verdict}**" if row.verdict.startswith("NOT") else row.verdict
+        cells = (row.benchmark, row.what, f"{_number(row.value)} {row.unit}", str(row.bound or ""), verdict)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def as_json(machine: Mapping[str, str], rows: Iterable[Row]) -> str:
     """Return machine and rows for programs."""
     listed = [asdict(row) | {"verdict": row.verdict} for row in rows]

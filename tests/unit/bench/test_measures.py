@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from tests.bench.measures import Bound, Row, as_json, median, percentile, table
+from tests.bench.measures import Bound, Row, as_json, markdown, median, percentile, table
 
 
 @pytest.mark.parametrize(
@@ -58,3 +58,11 @@ def test_the_json_tells_machine_rows_and_verdicts() -> None:
             }
         ],
     }
+
+
+def test_the_documentation_gets_the_same_rows() -> None:
+    rows = [Row("start", "p50", 31.0, "ms", Bound(30)), Row("idle", "wake-ups", 4, "")]
+    assert markdown(rows).splitlines()[2:] == [
+        "| start | p50 | 31 ms | <= 30 | **NOT reached** |",
+        "| idle | wake-ups | 4  |  |  |",
+    ]
