@@ -65,7 +65,9 @@ def main() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tests.bench", description="Measure the installed agent.")
     parser.add_argument("--only", nargs="+", choices=_BENCHMARKS, metavar="NAME", help=", ".join(_BENCHMARKS))
-    parser.add_argument("--out", "--output", type=Path, metavar="DIR", help="write bench.json and bench.md there")
+    parser.add_argument(
+        "--out", "--output", type=Path, metavar="DIR", help="write bench.json and bench.md there"
+    )
     return parser
 
 
