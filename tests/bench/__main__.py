@@ -1,7 +1,8 @@
 """``python3 -m tests.bench [--only NAME …] [--out DIR]``: as root, on a host with the agent installed.
 
 Prints a table and, with --out, writes bench.json and, for the documentation, bench.md. A bound that is
-not reached is marked and fails nothing. Afterwards the agent is as it was: it was measured with a state of the benchmark's own.
+not reached is marked and fails nothing. Afterwards the agent is as it was: it was
+measured with a state of the benchmark's own.
 """
 
 import argparse
