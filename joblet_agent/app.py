@@ -13,6 +13,8 @@ from joblet_agent.errors import HostUnavailable
 from joblet_agent.inotify import InotifyWatcher
 from joblet_agent.jobs.log_keeper import LogKeeper
 from joblet_agent.jobs.logs import LogReader
+from joblet_agent.jobs.metrics.reader import MetricsReader
+from joblet_agent.jobs.metrics.sampler import MetricsSampler
 from joblet_agent.jobs.paths import AgentPaths
 from joblet_agent.jobs.registry import JobRegistry
 from joblet_agent.jobs.root import DefaultRoot
@@ -98,12 +100,19 @@ class Agent:
             on_truncated=lambda job_id: tracker.log_was_truncated(job_id),  # noqa: PLW0108
             on_copied=lambda job_id, offset: tracker.log_was_copied(job_id, offset),  # noqa: PLW0108
         )
+        sampler = MetricsSampler(
+            units.control_group,
+            interval=config.metrics.interval,
+            most_samples=config.metrics.history,
+            enabled=config.metrics.enabled,
+        )
         tracker = JobTracker(
             registry=registry,
             store=store,
             units=units,
             invocations=JournalInvocations(),
             keeper=keeper,
+            sampler=sampler,
             journal=journal,
             clock=self._clock,
             paths=paths,
@@ -112,6 +121,7 @@ class Agent:
             boot_id=_boot_id(),
             start_parallelism=config.jobs.start_parallelism,
         )
+        stack.push_async_callback(sampler.close)
         stack.push_async_callback(tracker.close)
         stack.push_async_callback(keeper.close)  # before the tracker: it reports to it
         units.listen(tracker.on_unit, tracker.request_resync)
@@ -125,6 +135,8 @@ class Agent:
             store=store,
             units=units,
             logs=logs,
+            sampler=sampler,
+            metrics=MetricsReader(sampler),
             clock=self._clock,
             paths=paths,
             root=root,

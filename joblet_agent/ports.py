@@ -15,6 +15,7 @@ from joblet_agent.model.job import (
     JobRecord,
     JobSpec,
 )
+from joblet_agent.model.metrics import Usage
 
 
 class UnitPhase(StrEnum):
@@ -45,6 +46,15 @@ class UnitStatus:
     result: str = ""
     started_at: datetime | None = None
     ended_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accounted:
+    """What systemd knows of the use of an ended unit; 0 for what this version does not tell."""
+
+    usage: Usage = field(default_factory=Usage)
+    memory_max: int = 0
+    """The unit's own memory ceiling, bytes; 0 for none."""
 
 
 UnitListener = Callable[[UnitStatus], None]
@@ -104,6 +114,14 @@ class UnitManager(Protocol):
 
     async def present(self) -> Sequence[UnitStatus]:
         """Return the status of every unit of ours that systemd knows."""
+        ...
+
+    async def accounted(self, job_id: JobId) -> Accounted:
+        """Return what systemd counted for a unit that has ended and is not released; a few calls."""
+        ...
+
+    def control_group(self, job_id: JobId) -> Path:
+        """Return the directory of the unit's control group; it exists while something of the job runs."""
         ...
 
     async def host_is_stopping(self) -> bool:

@@ -73,6 +73,17 @@ class LogsConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class MetricsConfig:
+    """What is sampled of running jobs. Final figures are in the status in any case."""
+
+    enabled: Annotated[bool, Switch()] = True
+    interval: Annotated[timedelta, Duration(timedelta(seconds=1), timedelta(hours=1))] = timedelta(seconds=5)
+    """Between two samples of a job."""
+    history: Annotated[int, Count(100, 100_000)] = 4000
+    """Samples that are kept of one job; beyond, the older ones are thinned out."""
+
+
+@dataclass(frozen=True, slots=True)
 class RetentionConfig:
     """How long ended jobs stay; whichever limit is reached first lets one go."""
 
@@ -98,6 +109,7 @@ class AgentConfig:
     socket: SocketConfig = field(default_factory=SocketConfig)
     jobs: JobsConfig = field(default_factory=JobsConfig)
     logs: LogsConfig = field(default_factory=LogsConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
     retention: RetentionConfig = field(default_factory=RetentionConfig)
     rpc: RpcConfig = field(default_factory=RpcConfig)
     log_level: Annotated[LogLevel, OneOf(LogLevel)] = LogLevel.INFO

@@ -37,6 +37,11 @@ class JobPaths:
         """When the log had which size: (int64 Unix ns, int64 bytes) big-endian, ascending."""
         return self.home / "output.times"
 
+    @property
+    def metrics(self) -> Path:
+        """Samples of what the job uses (jobs/metrics/history.py)."""
+        return self.home / "metrics"
+
 
 @dataclass(frozen=True, slots=True)
 class AgentPaths:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -11,7 +11,9 @@ from joblet_agent.config import AgentConfig
 from joblet_agent.errors import AmbiguousId, InvalidRequest, LimitReached, NotFound, WrongState
 from joblet_agent.jobs import files
 from joblet_agent.jobs.check import check_spec, quoted
-from joblet_agent.jobs.logs import LogChunk, LogReader
+from joblet_agent.jobs.logs import JobEnd, LogChunk, LogReader
+from joblet_agent.jobs.metrics.reader import MetricsReader
+from joblet_agent.jobs.metrics.sampler import MetricsSampler
 from joblet_agent.jobs.paths import AgentPaths
 from joblet_agent.jobs.plan import launch_plan
 from joblet_agent.jobs.registry import ActiveJob, JobRegistry
@@ -31,6 +33,7 @@ from joblet_agent.model.job import (
     Reason,
     new_job_id,
 )
+from joblet_agent.model.metrics import MetricsQuery, Reading
 from joblet_agent.ports import Clock, JobStore, UnitManager
 
 NETWORKS = frozenset({"none"})
@@ -57,6 +60,8 @@ class JobService:
         store: JobStore,
         units: UnitManager,
         logs: LogReader,
+        sampler: MetricsSampler,
+        metrics: MetricsReader,
         clock: Clock,
         paths: AgentPaths,
         root: DefaultRoot,
@@ -67,6 +72,8 @@ class JobService:
         self._store = store
         self._units = units
         self._logs = logs
+        self._sampler = sampler
+        self._metrics = metrics
         self._clock = clock
         self._paths = paths
         self._root = root
@@ -178,10 +185,33 @@ class JobService:
     async def logs(self, given: str, query: LogQuery) -> AsyncIterator[LogChunk]:
         """Return the wanted part of the job's output as it is and comes. Raises as the reader does."""
         record = await self.get(given)
-        end = self._registry.end_of(record.id)
-        if (await self._record(record.id)).has_ended:  # perhaps since the line above: nobody else would tell
-            self._registry.announce_end(record.id)
-        return self._logs.read(self._paths.job(record.id), query, end)
+        return self._logs.read(self._paths.job(record.id), query, await self._end_of(record.id))
+
+    async def metrics(self, given: str, query: MetricsQuery) -> tuple[JobId, AsyncIterator[Reading]]:
+        """Return the job and the wanted part of its samples as it is and comes; raise as the reader does."""
+        record = await self.get(given)
+        end = await self._end_of(record.id)
+        return record.id, self._metrics.read(record.id, self._paths.job(record.id), query, end)
+
+    async def readings(self, given: Sequence[str]) -> list[tuple[JobRecord, Reading | None]]:
+        """Return the running ones of these jobs (of all, if none is given), each with its newest reading.
+
+        None for a job that has not been sampled yet. Raises WrongState if this agent takes no samples.
+        """
+        self._metrics.require_samples()
+        wanted = [await self._resolve(each) for each in given]
+        jobs = [self._registry.get(job_id) for job_id in wanted] if wanted else list(self._registry)
+        records = [job.record for job in jobs if job is not None]
+        return [
+            (record, self._sampler.latest(record.id))
+            for record in records
+            if record.started_at is not None and not record.has_ended
+        ]
+
+    @property
+    def metrics_interval(self) -> timedelta:
+        """Return the time between two samples of a job."""
+        return self._config.metrics.interval
 
     async def explain(self, given: str) -> Explanation:
         """Tell which unit the job is, and why."""
@@ -236,6 +266,12 @@ class JobService:
                 await job.end.wait()
         except TimeoutError:
             _log.info("job %s is still stopping", job.record.id)
+
+    async def _end_of(self, job_id: JobId) -> JobEnd:
+        end = self._registry.end_of(job_id)
+        if (await self._record(job_id)).has_ended:  # perhaps since the line above: nobody else would tell
+            self._registry.announce_end(job_id)
+        return end
 
     async def _resolve(self, given: str) -> JobId:
         text = given.strip().lower()

@@ -21,6 +21,9 @@ from typing import Any
 from joblet_agent.errors import HostUnavailable, JobletError, LaunchFailed, LimitReached, StoreFailed
 from joblet_agent.jobs import files
 from joblet_agent.jobs.log_keeper import LogKeeper
+from joblet_agent.jobs.metrics import history
+from joblet_agent.jobs.metrics.sampler import MetricsSampler
+from joblet_agent.jobs.metrics.usage import pieced_together, split_report, summary, with_memory_peak
 from joblet_agent.jobs.outcome import outcome_of, start_failed
 from joblet_agent.jobs.paths import AgentPaths
 from joblet_agent.jobs.plan import launch_plan
@@ -28,7 +31,9 @@ from joblet_agent.jobs.registry import ActiveJob, JobRegistry
 from joblet_agent.jobs.root import DefaultRoot
 from joblet_agent.jobs.uids import UidPool
 from joblet_agent.model.job import JobId, JobRecord, JobState, Outcome, Reason
+from joblet_agent.model.metrics import Usage
 from joblet_agent.ports import (
+    Accounted,
     Clock,
     EndedInvocations,
     JobStore,
@@ -59,6 +64,7 @@ class JobTracker:
         units: UnitManager,
         invocations: EndedInvocations,
         keeper: LogKeeper,
+        sampler: MetricsSampler,
         journal: JournalCopy,
         clock: Clock,
         paths: AgentPaths,
@@ -72,6 +78,7 @@ class JobTracker:
         self._units = units
         self._invocations = invocations
         self._keeper = keeper
+        self._sampler = sampler
         self._journal = journal
         self._clock = clock
         self._paths = paths
@@ -219,6 +226,7 @@ class JobTracker:
             started_at=status.started_at or self._clock.now(),
         )
         job.begun.set()
+        self._sampler.keep(job.record, self._paths.job(record.id))
         self._spawn(self._record_begin(job), f"begin-{record.id}")
 
     async def _record_begin(self, job: ActiveJob) -> None:
@@ -228,7 +236,8 @@ class JobTracker:
 
     async def _finish(self, job: ActiveJob, status: UnitStatus) -> None:
         record = job.record
-        report = await asyncio.to_thread(files.read_report, self._paths.job(record.id))
+        text = await asyncio.to_thread(files.read_report, self._paths.job(record.id))
+        report, usage = split_report(text)
         outcome = outcome_of(
             status,
             stop_requested=record.stop_requested,
@@ -237,7 +246,24 @@ class JobTracker:
         )
         if job.was_stopping and not record.stop_requested and outcome.reason in _ENDS_BY_STOP:
             outcome = await self._stopped_by_others(outcome)
-        await self._conclude(job, outcome, status)
+        if usage is None and report:
+            usage = await self._usage_of_killed(record.id, status, outcome)
+        await self._conclude(job, with_memory_peak(outcome, usage), status, usage)
+
+    async def _usage_of_killed(self, job_id: JobId, status: UnitStatus, outcome: Outcome) -> Usage | None:
+        """Piece together what a job used whose launcher was killed with it; None if nobody knows."""
+        accounted, last = Accounted(), None
+        try:
+            last = await asyncio.to_thread(history.last, self._paths.job(job_id).metrics)
+            if status.phase is UnitPhase.ENDED:
+                accounted = await self._units.accounted(job_id)
+        except (OSError, JobletError) as error:
+            _log.warning("job %s: its final figures are not complete: %s", job_id, error)
+        usage = pieced_together(accounted.usage, last)
+        if outcome.reason is Reason.OOM_KILL:  # it had all that it may have
+            ceiling = accounted.memory_max or (last.memory_limit if last else 0)
+            usage = replace(usage, memory_peak=max(usage.memory_peak, ceiling))
+        return usage if usage != Usage(is_partial=True) else None
 
     async def _stopped_by_others(self, outcome: Outcome) -> Outcome:
         try:
@@ -255,11 +281,14 @@ class JobTracker:
             outcome, state=JobState.STOPPED, reason=Reason.STOPPED, message="stopped with systemctl"
         )
 
-    async def _conclude(self, job: ActiveJob, outcome: Outcome, status: UnitStatus | None) -> None:
+    async def _conclude(
+        self, job: ActiveJob, outcome: Outcome, status: UnitStatus | None, usage: Usage | None = None
+    ) -> None:
         """Store the outcome, then tell everybody, then let systemd and the disk forget."""
         job.is_finishing = True
-        now = self._clock.now()
+        ended_at = (status.ended_at if status else None) or self._clock.now()
         await asyncio.to_thread(files.discard_work, self._paths.job(job.record.id))
+        await self._sampler.conclude(job.record.id, usage, ended_at)
         record = job.record
         job.record = replace(
             record,
@@ -267,8 +296,9 @@ class JobTracker:
             outcome=outcome,
             invocation_id=record.invocation_id or (status.invocation_id if status else ""),
             started_at=record.started_at or (status.started_at if status else None),
-            ended_at=(status.ended_at if status else None) or now,
+            ended_at=ended_at,
             main_pid=0,
+            usage=usage,
         )
         await self._save_until_done(job)
         self._ended += 1
@@ -440,6 +470,8 @@ class JobTracker:
             else:
                 self._keeper.keep(job.record, self._paths.job(job.record.id), job.end)
                 self.on_unit(status)
+                if status.phase in _RUNS and job.record.started_at is not None:
+                    self._sampler.keep(job.record, self._paths.job(job.record.id))
                 if job.record.stop_requested and status.phase in _RUNS:  # asked for, but perhaps never sent
                     await self._units.stop(job.record.id)
         for job_id in present.keys() - {job.record.id for job in self._registry}:
@@ -513,4 +545,6 @@ def _host_rebooted() -> Outcome:
 def _told(record: JobRecord) -> str:
     outcome = record.outcome
     assert outcome is not None
-    return f"job {record.id} {outcome.state}" + (f": {outcome.message}" if outcome.message else "")
+    told = f"job {record.id} {outcome.state}" + (f": {outcome.message}" if outcome.message else "")
+    used = summary(record.usage) if record.usage else ""
+    return f"{told} ({used})" if used else told

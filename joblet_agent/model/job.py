@@ -23,6 +23,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NewType
 
+from joblet_agent.model.metrics import Usage
+
 JobId = NewType("JobId", str)
 """Lower-case version-4 UUID of 36 characters."""
 
@@ -135,6 +137,8 @@ class JobRecord:
     """When it is or was due; None for a job that was to start at once."""
     schedule_id: str = ""
     """The recurring schedule that it is an occurrence of; empty for none."""
+    usage: Usage | None = None
+    """What an ended job used; None if nothing of it ran, or nobody knows."""
 
     @property
     def has_ended(self) -> bool:

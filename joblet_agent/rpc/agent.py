@@ -4,6 +4,7 @@ from joblet_agent.errors import InvalidRequest
 from joblet_agent.pb import joblet_pb2 as pb
 from joblet_agent.rpc.convert import explanation_to_proto, filter_from_proto, job_to_proto
 from joblet_agent.rpc.handlers import Context
+from joblet_agent.rpc.metrics import running_to_proto
 from joblet_agent.rpc.services import Jobs
 
 DEFAULT_PAGE = 1000
@@ -32,6 +33,16 @@ class AgentServicer:
                 for record in page.jobs
             ],
             next_page_token=page.next_token,
+        )
+
+    async def GetRunningMetrics(
+        self, request: pb.GetRunningMetricsRequest, context: Context
+    ) -> pb.GetRunningMetricsResponse:
+        """Return what running jobs use now."""
+        readings = await self._jobs.readings(request.job_uuids)
+        return pb.GetRunningMetricsResponse(
+            jobs=[running_to_proto(record, reading) for record, reading in readings],
+            interval_seconds=self._jobs.metrics_interval.total_seconds(),
         )
 
 

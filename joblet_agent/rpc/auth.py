@@ -59,6 +59,7 @@ ACCESS = {
     "AgentService/RemoveSchedule": Permission.RUN,
     "AgentService/PauseSchedule": Permission.RUN,
     "AgentService/ResumeSchedule": Permission.RUN,
+    "AgentService/GetRunningMetrics": Permission.READ,
 }
 
 LOCAL_ADMIN = Identity("local", Role.ADMIN)

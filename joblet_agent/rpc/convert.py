@@ -14,6 +14,7 @@ from joblet_agent.model.job import (
     LogQuery,
     Outcome,
 )
+from joblet_agent.model.metrics import Usage
 from joblet_agent.pb import joblet_pb2 as pb
 from joblet_agent.rpc.offered import refuse_options
 
@@ -160,6 +161,27 @@ def status_to_proto(
         profile=record.profile,
         schedule_uuid=record.schedule_id,
         schedule=record.spec.schedule,
+        usage=usage_to_proto(record.usage),
+    )
+
+
+def usage_to_proto(usage: Usage | None) -> pb.JobUsage | None:
+    """Return the final figures; None stays None."""
+    if usage is None:
+        return None
+    return pb.JobUsage(
+        cpu_usec=usage.cpu_usec,
+        memory_peak=usage.memory_peak,
+        disk_read_bytes=usage.read_bytes,
+        disk_write_bytes=usage.write_bytes,
+        disk_read_ops=usage.read_ops,
+        disk_write_ops=usage.write_ops,
+        net_recv_bytes=usage.recv_bytes,
+        net_sent_bytes=usage.sent_bytes,
+        cpu_stalled_usec=usage.cpu_stalled_usec,
+        memory_stalled_usec=usage.memory_stalled_usec,
+        io_stalled_usec=usage.io_stalled_usec,
+        partial=usage.is_partial,
     )
 
 

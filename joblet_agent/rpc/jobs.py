@@ -1,11 +1,13 @@
 """JobService on the wire: proto to model, one service call, model to proto."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 
 from joblet_agent.errors import LimitReached
 from joblet_agent.jobs.logs import LogChunk
 from joblet_agent.model.job import JobFilter, JobRecord
+from joblet_agent.model.metrics import MetricsQuery
 from joblet_agent.pb import joblet_pb2 as pb
 from joblet_agent.rpc.auth import caller
 from joblet_agent.rpc.convert import (
@@ -17,6 +19,7 @@ from joblet_agent.rpc.convert import (
     stopped_to_proto,
 )
 from joblet_agent.rpc.handlers import Context
+from joblet_agent.rpc.metrics import metrics_query_from_proto, reading_to_proto
 from joblet_agent.rpc.services import Jobs
 
 LIST_PAGE = 500
@@ -87,6 +90,25 @@ class JobServicer:
         finally:  # at once, not when the collector finds it: a reader holds a file and a watch
             if isinstance(chunks, AsyncGenerator):
                 await chunks.aclose()
+
+    async def GetJobMetrics(self, request: pb.GetJobMetricsRequest, context: Context) -> None:
+        """Send a job's samples as they are stored, and with ``follow`` those to come."""
+        await self._send_metrics(request.job_uuid, metrics_query_from_proto(request), context)
+
+    async def StreamJobMetrics(self, request: pb.StreamJobMetricsRequest, context: Context) -> None:
+        """Send a job's samples from now until it ends."""
+        query = MetricsQuery(start_ns=time.time_ns(), follow=True)
+        await self._send_metrics(request.job_uuid, query, context)
+
+    async def _send_metrics(self, given: str, query: MetricsQuery, context: Context) -> None:
+        job_id, readings = await self._jobs.metrics(given, query)
+        try:
+            await context.send_initial_metadata(())  # tells a follower that the job exists
+            async for reading in readings:
+                await context.write(reading_to_proto(job_id, reading))
+        finally:  # at once, not when the collector finds it
+            if isinstance(readings, AsyncGenerator):
+                await readings.aclose()
 
     async def ListJobs(self, request: pb.EmptyRequest, context: Context) -> bytes:
         """Return all jobs: the serialized Jobs message, made page by page.

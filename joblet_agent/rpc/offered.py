@@ -47,7 +47,6 @@ REFUSED_OPTIONS = {
 _NOUNS = {
     "Workflow": "workflows",
     "System": "monitoring",
-    "Metrics": "job metrics",
     "Telematics": "job telematics",
     "Network": "networks",
     "Volume": "volumes",

@@ -1,12 +1,14 @@
 """What the servicers need of the services behind them, as narrow Protocols."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Protocol
 
 from joblet_agent.jobs.logs import LogChunk
 from joblet_agent.model.identity import Identity
 from joblet_agent.model.job import Explanation, JobFilter, JobId, JobPage, JobRecord, JobSpec, LogQuery
+from joblet_agent.model.metrics import MetricsQuery, Reading
 
 
 class Jobs(Protocol):
@@ -46,6 +48,19 @@ class Jobs(Protocol):
 
     async def logs(self, given: str, query: LogQuery) -> AsyncIterator[LogChunk]:
         """Find the job, then return its output as it comes; the iterator may wait for output."""
+        ...
+
+    async def metrics(self, given: str, query: MetricsQuery) -> tuple[JobId, AsyncIterator[Reading]]:
+        """Find the job, then return its samples as they come. Raises WrongState if it would wait for none."""
+        ...
+
+    async def readings(self, given: Sequence[str]) -> list[tuple[JobRecord, Reading | None]]:
+        """Return the newest sample of each of these jobs (of all, if none is given) that runs."""
+        ...
+
+    @property
+    def metrics_interval(self) -> timedelta:
+        """Return the time between two samples of a job."""
         ...
 
     async def explain(self, given: str) -> Explanation:

@@ -7,10 +7,12 @@ the defaults of fields that came later; whoever gives a key another meaning adds
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from joblet_agent.model.job import JobId, JobRecord, JobSpec, JobState, Outcome, Reason
+from joblet_agent.model.metrics import FIGURES, Usage
 
 Row = tuple[str, str, str, str, int, int | None, bytes]
 """id, state, name, schedule_id, created_usec, ended_usec, record."""
@@ -70,6 +72,7 @@ def record_of(job_id: str, state: str, name: str, created_usec: int, record: byt
             journal_offset=stored.take("journal_offset", int, 0),
             scheduled_at=stored.time("scheduled_at"),
             schedule_id=stored.take("schedule_id", str, ""),
+            usage=_usage(stored),
         )
     # json and Enum raise ValueError; times out of range OverflowError; deep nesting RecursionError.
     except (ValueError, OverflowError, RecursionError) as error:
@@ -111,6 +114,7 @@ def _record_fields(record: JobRecord) -> dict[str, object]:
             journal_offset=record.journal_offset,
             schedule_id=record.schedule_id,
         ),
+        **({} if record.usage is None else {"usage": _without_nothing(**asdict(record.usage))}),
     }
 
 
@@ -185,6 +189,14 @@ def _outcome(stored: _Fields) -> Outcome | None:
         signal=outcome.take("signal", int, 0),
         message=outcome.take("message", str, ""),
     )
+
+
+def _usage(stored: _Fields) -> Usage | None:
+    usage = stored.inner("usage")
+    if usage is None:
+        return None
+    figures = {name: usage.take(name, int, 0) for name in FIGURES}
+    return Usage(**figures, is_partial=usage.take("is_partial", bool, False))
 
 
 def _time(usec: int) -> datetime:

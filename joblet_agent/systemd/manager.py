@@ -13,11 +13,19 @@ from dbus_next.signature import Variant
 
 from joblet_agent.errors import HostUnavailable, LaunchFailed, NotFound
 from joblet_agent.model.job import Explanation, JobId
-from joblet_agent.ports import LaunchPlan, UnitListener, UnitStatus
+from joblet_agent.model.metrics import Usage
+from joblet_agent.ports import Accounted, LaunchPlan, UnitListener, UnitStatus
 from joblet_agent.systemd.bus import SystemBus
 from joblet_agent.systemd.environment import environment_file_text
 from joblet_agent.systemd.explain import explain_unit
-from joblet_agent.systemd.names import JOB_UNIT_PATTERN, job_of_path, job_of_unit, unit_name, unit_path
+from joblet_agent.systemd.names import (
+    JOB_UNIT_PATTERN,
+    control_group,
+    job_of_path,
+    job_of_unit,
+    unit_name,
+    unit_path,
+)
 from joblet_agent.systemd.properties import UnitSettings, unit_properties
 from joblet_agent.systemd.signals import Signal
 from joblet_agent.systemd.version import require_host
@@ -25,6 +33,18 @@ from joblet_agent.systemd.view import Meanwhile, UnitView
 
 _RELOAD_DEADLINE = 90.0
 _SIGKILL = 9
+_NOT_COUNTED = 2**64 - 1
+_ACCOUNTS = {
+    "CPUUsageNSec": 0,
+    "MemoryMax": 0,
+    # Kept beyond the end of the control group from these versions on.
+    "MemoryPeak": 256,
+    "IOReadBytes": 257,
+    "IOWriteBytes": 257,
+    "IOReadOperations": 257,
+    "IOWriteOperations": 257,
+}
+"""Properties of an ended service, and the first version of systemd that can be believed."""
 
 _log = logging.getLogger(__name__)
 
@@ -42,12 +62,14 @@ class SystemdUnitManager:
         self._not_reloading = asyncio.Event()
         self._not_reloading.set()
         self._renewal: asyncio.Task[None] | None = None
+        self._cgroup_root = ""
 
     async def open(self) -> None:
         """Connect to the bus. Raises HostUnavailable, also for a systemd that is too old."""
         await self._bus.open()
         version = require_host(await self._bus.manager_property("Version"))
         self._settings = replace(self._settings, systemd_version=version)
+        self._cgroup_root = await self._bus.manager_property("ControlGroup")
 
     async def close(self) -> None:
         """Disconnect; units go on."""
@@ -161,6 +183,28 @@ class SystemdUnitManager:
             yield meanwhile
         finally:
             self._readings.remove(meanwhile)
+
+    async def accounted(self, job_id: JobId) -> Accounted:
+        """See ports.UnitManager."""
+        known = [name for name, since in _ACCOUNTS.items() if self._settings.systemd_version >= since]
+        path = unit_path(job_id)
+        values = await asyncio.gather(*(self._bus.property(path, "Service", name) for name in known))
+        told = {name: value for name, value in zip(known, values, strict=True) if value != _NOT_COUNTED}
+        return Accounted(
+            usage=Usage(
+                cpu_usec=told.get("CPUUsageNSec", 0) // 1000,
+                memory_peak=told.get("MemoryPeak", 0),
+                read_bytes=told.get("IOReadBytes", 0),
+                write_bytes=told.get("IOWriteBytes", 0),
+                read_ops=told.get("IOReadOperations", 0),
+                write_ops=told.get("IOWriteOperations", 0),
+            ),
+            memory_max=told.get("MemoryMax", 0),
+        )
+
+    def control_group(self, job_id: JobId) -> Path:
+        """See ports.UnitManager."""
+        return control_group(job_id, self._cgroup_root)
 
     async def host_is_stopping(self) -> bool:
         """See ports.UnitManager."""

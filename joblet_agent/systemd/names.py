@@ -1,6 +1,7 @@
 """Unit names and D-Bus object paths of jobs."""
 
 import re
+from pathlib import Path
 
 from joblet_agent.model.job import JobId
 
@@ -9,6 +10,7 @@ AGENT_UNIT = "joblet-agent.service"
 JOB_UNIT_PATTERN = "joblet-job-*.service"
 
 UNIT_PATH_PREFIX = "/org/freedesktop/systemd1/unit/"
+_CGROUP_ROOT = Path("/sys/fs/cgroup")
 _JOB_PATH_PREFIX = UNIT_PATH_PREFIX + "joblet_2djob_2d"
 _JOB_PATH_SUFFIX = "_2eservice"
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -17,6 +19,12 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 def unit_name(job_id: JobId) -> str:
     """Return the name of the job's unit."""
     return f"joblet-job-{job_id}.service"
+
+
+def control_group(job_id: JobId, root: str = "") -> Path:
+    """Return the directory of the job's control group; ``root`` is the Manager's ControlGroup property."""
+    # A dash in the name of a slice nests it: systemd.slice(5).
+    return _CGROUP_ROOT / root.strip("/") / "joblet.slice" / JOBS_SLICE / unit_name(job_id)
 
 
 def unit_path(job_id: JobId) -> str:

@@ -154,7 +154,6 @@ def _files(plan: LaunchPlan, settings: UnitSettings) -> list[Property]:
             "jobs.tmp_size",
             "systemd.exec(5)",
         ),
-        Property("InaccessiblePaths", "as", ["+/sys"], "no facts of the host", "systemd.exec(5)"),
         Property("ProtectSystem", "s", "strict", "the root is read-only", "systemd.exec(5)"),
         # "+": below RootDirectory=
         Property("ReadWritePaths", "as", ["+/work"], "what a job may write to", "systemd.exec(5)"),
@@ -173,6 +172,9 @@ def _limits(settings: UnitSettings) -> list[Property]:
         Property("TimeoutStopUSec", "t", grace_usec, "jobs.stop_grace", "systemd.service(5)"),
         Property("KillMode", "s", "control-group", "a stop reaches every process", "systemd.kill(5)"),
         Property("TasksMax", "t", settings.max_tasks, "jobs.max_tasks", "systemd.resource-control(5)"),
+        # The other controllers are counted by default.
+        Property("MemoryAccounting", "b", True, "final figures", "systemd.resource-control(5)"),
+        Property("IOAccounting", "b", True, "final figures", "systemd.resource-control(5)"),
         Property("OOMPolicy", "s", "kill", "a job out of memory ends as a whole", "systemd.service(5)"),
         Property("LimitCORE", "t", 0, "memory of jobs is not written to disk", "systemd.exec(5)"),
     ]

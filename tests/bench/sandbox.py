@@ -14,7 +14,6 @@ _PARTS = {
     "no devices": ["PrivateDevices"],
     "private /tmp and /dev/shm": ["TemporaryFileSystem"],
     "read-only root": ["ProtectSystem", "ReadWritePaths"],
-    "no /sys": ["InaccessiblePaths"],
     "own IPC": ["PrivateIPC"],
     "own host name": ["ProtectHostname"],
     "system call filter": ["SystemCallFilter", "SystemCallErrorNumber"],

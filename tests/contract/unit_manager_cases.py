@@ -14,6 +14,7 @@ import pytest
 
 from joblet_agent.errors import LaunchFailed
 from joblet_agent.jobs import files
+from joblet_agent.jobs.metrics.usage import split_report
 from joblet_agent.jobs.paths import AgentPaths
 from joblet_agent.jobs.plan import launch_plan
 from joblet_agent.jobs.root import DefaultRoot
@@ -148,7 +149,7 @@ class UnitManagerContract:
             plan = await units.started(self.is_missing())
             told = await units.ended(plan.job_id)
             assert (told.exit_kind, told.exit_status) == ("exited", 127)
-            report = files.read_report(units.paths.job(plan.job_id))
+            report, _ = split_report(files.read_report(units.paths.job(plan.job_id)))
             assert report == "0 launched\n2 No such file or directory\n"
             await units.manager.release(plan.job_id)
 

@@ -17,10 +17,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 from joblet_agent.errors import HostUnavailable, LaunchFailed
 from joblet_agent.model.job import Explanation, JobId
-from joblet_agent.ports import LaunchPlan, UnitListener, UnitPhase, UnitStatus
+from joblet_agent.ports import Accounted, LaunchPlan, UnitListener, UnitPhase, UnitStatus
 from tests.fakes.invocations import FakeInvocations
 
 STARTED_AT = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
@@ -46,6 +47,10 @@ class FakeUnitManager:
         """While set and clear, starts wait."""
         self.holds_releases: asyncio.Event | None = None
         self.is_host_stopping = False
+        self.accounts: dict[JobId, Accounted] = {}
+        """What was counted for units, by job."""
+        self.cgroups = Path("/nonexistent")
+        """Where control groups are; they are made by the test."""
         self._journal = journal or FakeInvocations()
         self._listener: UnitListener = _nobody
         self._resync: Callable[[], None] = _nothing
@@ -100,6 +105,13 @@ class FakeUnitManager:
     async def present(self) -> Sequence[UnitStatus]:
         self._check()
         return list(self.units.values())
+
+    async def accounted(self, job_id: JobId) -> Accounted:
+        self._called("accounted", job_id)
+        return self.accounts.get(job_id, Accounted())
+
+    def control_group(self, job_id: JobId) -> Path:
+        return self.cgroups / self.unit_name(job_id)
 
     async def host_is_stopping(self) -> bool:
         self._check()

@@ -8,8 +8,10 @@ from datetime import timedelta
 from pathlib import Path
 
 from joblet_agent.jobs import files
+from joblet_agent.jobs.metrics.usage import split_report
 from joblet_agent.jobs.outcome import outcome_of
 from joblet_agent.model.job import JobSpec, Outcome
+from joblet_agent.model.metrics import Usage
 from joblet_agent.ports import LaunchPlan
 from joblet_agent.systemd.manager import SystemdUnitManager
 from joblet_agent.systemd.properties import UnitSettings
@@ -39,6 +41,7 @@ class Ran:
     outcome: Outcome
     output: bytes
     report: str
+    usage: Usage | None = None
 
     @property
     def text(self) -> str:
@@ -56,13 +59,13 @@ async def ran(units: Units, spec: JobSpec, *, prepare: Callable[[LaunchPlan], No
 
 async def result_of(units: Units, plan: LaunchPlan, *, stop_requested: bool = False) -> Ran:
     status = await units.ended(plan.job_id)
-    report = files.read_report(units.paths.job(plan.job_id))
+    report, usage = split_report(files.read_report(units.paths.job(plan.job_id)))
     outcome = outcome_of(
         status, stop_requested=stop_requested, launch_report=report, command=plan.spec.command
     )
     output = plan.log.read_bytes()
     await units.manager.release(plan.job_id)
-    return Ran(plan, outcome, output, report)
+    return Ran(plan, outcome, output, report, usage)
 
 
 def shell(script: str, *args: str, environment: dict[str, str] | None = None) -> JobSpec:

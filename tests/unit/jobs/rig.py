@@ -10,6 +10,8 @@ from joblet_agent.config import AgentConfig, JobsConfig
 from joblet_agent.errors import LimitReached, StoreFailed
 from joblet_agent.jobs.log_keeper import LogKeeper
 from joblet_agent.jobs.logs import LogReader
+from joblet_agent.jobs.metrics.reader import MetricsReader
+from joblet_agent.jobs.metrics.sampler import MetricsSampler
 from joblet_agent.jobs.paths import AgentPaths
 from joblet_agent.jobs.registry import JobRegistry
 from joblet_agent.jobs.root import DefaultRoot
@@ -104,6 +106,11 @@ class Core:
         self.registry = JobRegistry(jobs.max_concurrent)
         self.uids = UidPool(jobs.uid_first, jobs.uid_count)
         self.keeper = FakeLogKeeper()
+        self.sampler = MetricsSampler(
+            self.units.control_group,
+            interval=self.config.metrics.interval,
+            most_samples=self.config.metrics.history,
+        )
         self.journal = FakeJournalCopy()
         self.clock = FakeClock()
         self.logs = LogReader(FakeFileWatcher(), max_size=1 << 30)
@@ -114,6 +121,7 @@ class Core:
             units=self.units,
             invocations=host.invocations,
             keeper=cast(LogKeeper, self.keeper),
+            sampler=self.sampler,
             journal=self.journal,
             clock=self.clock,
             paths=host.paths,
@@ -129,6 +137,8 @@ class Core:
             store=self.store,
             units=self.units,
             logs=self.logs,
+            sampler=self.sampler,
+            metrics=MetricsReader(self.sampler),
             clock=self.clock,
             paths=host.paths,
             root=self.root,
@@ -140,6 +150,7 @@ class Core:
 
     async def close(self) -> None:
         await self.tracker.close()
+        await self.sampler.close()
         self.units.listen(lambda _status: None, lambda: None)
         self.logs.close()
 

@@ -1,10 +1,10 @@
 """A server in this process on a socket of its own, with fake jobs behind it."""
 
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from joblet_agent.model.job import (
     JobState,
     LogQuery,
 )
+from joblet_agent.model.metrics import MetricsQuery, Reading
 from joblet_agent.rpc.auth import Authenticator, local_caller
 from joblet_agent.rpc.methods import defined_methods
 from joblet_agent.rpc.server import AgentServer, build_server
@@ -45,6 +46,7 @@ class FakeJobs:
     error: BaseException | None = None
     listed: list[JobRecord] = field(default_factory=list)
     chunks: Callable[[], AsyncIterator[LogChunk]] | None = None
+    readings_of: list[Reading] = field(default_factory=list)
     calls: list[tuple[Any, ...]] = field(default_factory=list)
 
     def _called(self, *call: Any) -> None:
@@ -86,6 +88,23 @@ class FakeJobs:
         self._called("logs", given, query)
         assert self.chunks is not None
         return self.chunks()
+
+    async def metrics(self, given: str, query: MetricsQuery) -> tuple[JobId, AsyncIterator[Reading]]:
+        self._called("metrics", given, query)
+
+        async def readings() -> AsyncIterator[Reading]:
+            for reading in self.readings_of:
+                yield reading
+
+        return self.record.id, readings()
+
+    async def readings(self, given: Sequence[str]) -> list[tuple[JobRecord, Reading | None]]:
+        self._called("readings", list(given))
+        return [(self.record, reading) for reading in self.readings_of] or [(self.record, None)]
+
+    @property
+    def metrics_interval(self) -> timedelta:
+        return timedelta(seconds=5)
 
     async def explain(self, given: str) -> Explanation:
         self._called("explain", given)

@@ -23,7 +23,6 @@ def test_servicers_have_only_methods_of_the_definition() -> None:
 @pytest.mark.parametrize(
     ("method", "noun"),
     [
-        ("JobService/StreamJobMetrics", "job metrics"),
         ("JobService/GetJobTelematics", "job telematics"),
         ("JobService/RunWorkflow", "workflows"),
         ("NetworkService/ListNetworks", "networks"),

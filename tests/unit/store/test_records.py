@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from joblet_agent.model.job import JobId, JobRecord, JobSpec, JobState, Outcome, Reason
+from joblet_agent.model.metrics import FIGURES, Usage
 from joblet_agent.store.records import BrokenRecord, record_of, row_of, usec_of
 
 TEXT = st.text(st.characters(), max_size=8)
@@ -43,6 +44,7 @@ RECORD = {
     "journal_offset": INT64,
     "scheduled_at": st.none() | TIMES,
     "schedule_id": TEXT,
+    "usage": st.none() | st.builds(Usage, **dict.fromkeys(FIGURES, INT64), is_partial=st.booleans()),
 }
 
 
