@@ -21,6 +21,7 @@ from joblet_agent.jobs.root import DefaultRoot
 from joblet_agent.jobs.service import JobService
 from joblet_agent.jobs.tracker import JobTracker
 from joblet_agent.jobs.uids import UidPool
+from joblet_agent.jobs.watch import JobWatches
 from joblet_agent.rpc.server import build_server
 from joblet_agent.rpc.services import Services
 from joblet_agent.store import SqliteJobStore
@@ -61,9 +62,8 @@ class Agent:
             notifier = Notifier()
             stack.push_async_callback(notifier.close)
             stack.callback(os.close, _hold_lock(self._paths))
-            service = await self._assemble(stack)
-            await service.retain()
-            server = build_server(Services(jobs=service), self._config)
+            services = await self._assemble(stack)
+            server = build_server(services, self._config)
             await server.start()
             stack.push_async_callback(server.stop, _RPC_GRACE)
             notifier.start_watchdog()
@@ -72,7 +72,7 @@ class Agent:
             await stop.wait()
             notifier.stopping()
 
-    async def _assemble(self, stack: AsyncExitStack) -> JobService:
+    async def _assemble(self, stack: AsyncExitStack) -> Services:
         config, paths = self._config, self._paths
         for directory in (paths.state_dir, paths.jobs, paths.trash, paths.environments, paths.launch_reports):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -128,7 +128,7 @@ class Agent:
         await tracker.recover()
         logs = LogReader(watcher, max_size=config.logs.max_size)
         stack.callback(logs.close)
-        return JobService(
+        jobs = JobService(
             config=config,
             registry=registry,
             tracker=tracker,
@@ -141,6 +141,8 @@ class Agent:
             paths=paths,
             root=root,
         )
+        await jobs.retain()
+        return Services(jobs, JobWatches(store.events, jobs.get))
 
 
 def _boot_id() -> str:

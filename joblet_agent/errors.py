@@ -7,6 +7,7 @@ JobletError
 ├── NotFound                NOT_FOUND            no such job, network, …
 ├── AmbiguousId             INVALID_ARGUMENT     an id prefix fits more than one job
 ├── WrongState              FAILED_PRECONDITION  the job is not in a state that allows it
+├── EventsGone              FAILED_PRECONDITION  events from that point on are not kept any more
 ├── NotAuthenticated        UNAUTHENTICATED      nobody we know
 ├── NotPermitted            PERMISSION_DENIED    somebody who may not
 ├── LimitReached            RESOURCE_EXHAUSTED   a limit that the text names
@@ -81,6 +82,12 @@ class AmbiguousId(JobletError):
 
 class WrongState(JobletError):
     """The job's state does not allow it."""
+
+    code = Code.FAILED_PRECONDITION
+
+
+class EventsGone(JobletError):
+    """Some of the events from the wanted point on are not kept any more."""
 
     code = Code.FAILED_PRECONDITION
 

@@ -7,6 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+from joblet_agent.model.event import JobEvent
 from joblet_agent.model.job import (
     Explanation,
     JobFilter,
@@ -173,6 +174,35 @@ class JobStore(Protocol):
 
     async def ended_count(self) -> int:
         """Return how many ended jobs there are; costs milliseconds, so not for every job."""
+        ...
+
+
+class EventLog(Protocol):
+    """The history of changes of jobs, each stored together with the change itself. Bounded: the oldest go."""
+
+    @property
+    def newest(self) -> int:
+        """Number of the last event."""
+        ...
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        """Call ``wake`` on the event loop whenever ``newest`` has grown, until ``forget``."""
+        ...
+
+    def forget(self, wake: Callable[[], None]) -> None:
+        """Do not call it any more."""
+        ...
+
+    async def events(self, after: int, *, most: int) -> Sequence[JobEvent]:
+        """Return the first events after a number, in order and without a gap. Raises EventsGone."""
+        ...
+
+    async def standing(self, ids: Sequence[JobId]) -> tuple[int, Sequence[JobEvent]]:
+        """Return the last number and where jobs stand then: these, or without ids all that have not ended."""
+        ...
+
+    async def mentions(self, job_id: JobId, *, after: int) -> bool:
+        """Tell whether an event after the number is about the job; slow."""
         ...
 
 

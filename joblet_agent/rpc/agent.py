@@ -1,11 +1,14 @@
 """AgentService on the wire: what this agent offers beyond the published definition."""
 
+from collections.abc import AsyncGenerator
+
 from joblet_agent.errors import InvalidRequest
 from joblet_agent.pb import joblet_pb2 as pb
 from joblet_agent.rpc.convert import explanation_to_proto, filter_from_proto, job_to_proto
 from joblet_agent.rpc.handlers import Context
 from joblet_agent.rpc.metrics import running_to_proto
-from joblet_agent.rpc.services import Jobs
+from joblet_agent.rpc.services import Jobs, Watches
+from joblet_agent.rpc.watch import sighting_to_proto, watch_query_from_proto
 
 DEFAULT_PAGE = 1000
 MOST_PAGE = 10_000
@@ -14,8 +17,9 @@ MOST_PAGE = 10_000
 class AgentServicer:
     """The methods of AgentService."""
 
-    def __init__(self, jobs: Jobs) -> None:
+    def __init__(self, jobs: Jobs, watches: Watches) -> None:
         self._jobs = jobs
+        self._watches = watches
 
     async def ExplainJob(self, request: pb.ExplainJobRequest, context: Context) -> pb.ExplainJobResponse:
         """Tell which unit a job is, and why."""
@@ -44,6 +48,16 @@ class AgentServicer:
             jobs=[running_to_proto(record, reading) for record, reading in readings],
             interval_seconds=self._jobs.metrics_interval.total_seconds(),
         )
+
+    async def WatchJobs(self, request: pb.WatchJobsRequest, context: Context) -> None:
+        """Send changes of jobs as they come; waits for the watcher before it takes the next one."""
+        sightings = await self._watches.watch(watch_query_from_proto(request))
+        try:
+            async for sighting in sightings:
+                await context.write(sighting_to_proto(sighting))
+        finally:  # at once, not when the collector finds it
+            if isinstance(sightings, AsyncGenerator):
+                await sightings.aclose()
 
 
 def _page_size(wanted: int) -> int:

@@ -54,6 +54,7 @@ ACCESS = {
     "RuntimeService/ValidateRuntimeSpec": Permission.READ,
     "AgentService/ExplainJob": Permission.READ,
     "AgentService/QueryJobs": Permission.READ,
+    "AgentService/WatchJobs": Permission.READ,
     "AgentService/ListSchedules": Permission.READ,
     "AgentService/GetSchedule": Permission.READ,
     "AgentService/RemoveSchedule": Permission.RUN,

@@ -204,9 +204,14 @@ def explanation_to_proto(job_id: str, explanation: Explanation) -> pb.ExplainJob
 
 def published_exit_code(record: JobRecord) -> int:
     """Return the exit status as published: -1 after a signal or when nothing ran, 0 before the end."""
-    if record.outcome is None:
+    return published_code(record.outcome)
+
+
+def published_code(outcome: Outcome | None) -> int:
+    """Return the exit status as published of a job that ended so, or has not."""
+    if outcome is None:
         return 0
-    return -1 if record.outcome.signal else record.outcome.exit_code
+    return -1 if outcome.signal else outcome.exit_code
 
 
 def rfc3339(moment: datetime | None, *, timespec: str = "seconds") -> str:

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Protocol
 
 from joblet_agent.jobs.logs import LogChunk
+from joblet_agent.model.event import Sighting, WatchQuery
 from joblet_agent.model.identity import Identity
 from joblet_agent.model.job import Explanation, JobFilter, JobId, JobPage, JobRecord, JobSpec, LogQuery
 from joblet_agent.model.metrics import MetricsQuery, Reading
@@ -80,8 +81,17 @@ class Jobs(Protocol):
         ...
 
 
+class Watches(Protocol):
+    """Watching jobs."""
+
+    async def watch(self, query: WatchQuery) -> AsyncIterator[Sighting]:
+        """Check the query, then return what it wants as it comes; the iterator may wait for ever."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """Everything the server serves."""
 
     jobs: Jobs
+    watches: Watches

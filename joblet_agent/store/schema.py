@@ -65,13 +65,59 @@ _SCHEDULES = (
     "CREATE INDEX jobs_by_schedule ON jobs (schedule_id, created_usec, id) WHERE schedule_id <> ''",
 )
 
-MIGRATIONS: Sequence[Sequence[str]] = (_VERSION_1, _SCHEDULES)
+# What happened to jobs (events.py). Triggers write it, so no way to change a job can forget to, in the
+# transaction of the change. outcome is that of the record, as JSON, and empty before the end.
+# Numbers begin at the time of the table's creation (ms), so that those of a database that was lost are not
+# given again: a watcher that comes back with one of them is told that it missed something.
+_NOW_USEC = "CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER) * 1000"
+_TOLD = "INSERT INTO job_events (time_usec, job_id, name, state, outcome)"
+_OUTCOME = """
+    CASE WHEN NEW.ended_usec IS NOT NULL AND json_valid(CAST(NEW.record AS TEXT))
+    THEN coalesce(json_extract(CAST(NEW.record AS TEXT), '$.outcome'), '') ELSE '' END
+"""
+_CHANGE = f"""
+    {_TOLD} VALUES (coalesce(NEW.ended_usec, {_NOW_USEC}), NEW.id, NEW.name, NEW.state, {_OUTCOME});
+"""
+EVENTS_KEPT = 100_000
+_REMOVED_TOGETHER = 1000
+_EVENTS = (
+    """
+    CREATE TABLE job_events (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        time_usec INTEGER NOT NULL,
+        job_id TEXT NOT NULL,
+        name TEXT NOT NULL,
+        state TEXT NOT NULL,
+        outcome TEXT NOT NULL
+    ) STRICT
+    """,
+    """
+    INSERT INTO sqlite_sequence (name, seq)
+    VALUES ('job_events', CAST(strftime('%s', 'now') AS INTEGER) * 1000)
+    """,
+    f"CREATE TRIGGER job_inserted AFTER INSERT ON jobs BEGIN {_CHANGE} END",
+    f"""
+    CREATE TRIGGER job_changed AFTER UPDATE OF state ON jobs WHEN OLD.state IS NOT NEW.state
+    BEGIN {_CHANGE} END
+    """,
+    f"""
+    CREATE TRIGGER job_deleted AFTER DELETE ON jobs
+    BEGIN {_TOLD} VALUES ({_NOW_USEC}, OLD.id, OLD.name, 'DELETED', ''); END
+    """,
+    f"""
+    CREATE TRIGGER events_bounded AFTER INSERT ON job_events WHEN NEW.number % {_REMOVED_TOGETHER} = 0
+    BEGIN DELETE FROM job_events WHERE number <= NEW.number - {EVENTS_KEPT}; END
+    """,  # noqa: S608 - numbers of ours
+)
+
+MIGRATIONS: Sequence[Sequence[str]] = (_VERSION_1, _SCHEDULES, _EVENTS)
 
 PROBES = (
     "SELECT number, id, state, name, created_usec, ended_usec, record, schedule_id FROM jobs LIMIT 0",
     "SELECT id, state, name, created_usec, ended_usec, record, message FROM broken_jobs LIMIT 0",
     "SELECT id, name, calendar, paused, created_usec, next_usec, last_usec, last_job, started, skipped, "
     "skipped_reason, template FROM schedules LIMIT 0",
+    "SELECT number, time_usec, job_id, name, state, outcome FROM job_events LIMIT 0",
 )
 """Fail where a damaged table definition still reads as SQL."""
 

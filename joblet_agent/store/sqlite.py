@@ -1,6 +1,7 @@
 """``ports.JobStore`` on SQLite: one thread writes, another one reads, each on a connection of its own."""
 
 import logging
+import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
@@ -10,7 +11,8 @@ from typing import Self
 from joblet_agent.errors import StoreFailed
 from joblet_agent.model.job import JobFilter, JobId, JobPage, JobRecord
 from joblet_agent.store import statements
-from joblet_agent.store.commits import read_one_by_one, write_together
+from joblet_agent.store.commits import read_one_by_one
+from joblet_agent.store.event_log import EventPulse, SqliteEventLog
 from joblet_agent.store.opening import open_for_reading, open_for_writing
 from joblet_agent.store.pages import position_of
 from joblet_agent.store.records import row_of
@@ -24,9 +26,10 @@ _log = logging.getLogger(__name__)
 class SqliteJobStore:
     """Job records in a file. Belongs to the event loop that opened it, and must be closed on it."""
 
-    def __init__(self, writer: Worker, reader: Worker) -> None:
+    def __init__(self, writer: Worker, reader: Worker, events: SqliteEventLog) -> None:
         self._writer = writer
         self._reader = reader
+        self.events = events
 
     @classmethod
     async def open(cls, path: Path) -> Self:
@@ -35,13 +38,20 @@ class SqliteJobStore:
         Raises StoreFailed: STORE_TOO_NEW for the file of a newer agent, which stays as it is, and
         STORE_FULL, STORE_READ_ONLY, STORE_CANNOT_OPEN and so on for files that cannot be used.
         """
-        writer = await Worker.start("store-writer", partial(open_for_writing, path), write_together)
+        pulse = EventPulse()
+
+        def connect() -> sqlite3.Connection:
+            connection = open_for_writing(path)
+            pulse.begin(connection)
+            return connection
+
+        writer = await Worker.start("store-writer", connect, pulse.write)
         try:
             reader = await Worker.start("store-reader", partial(open_for_reading, path), read_one_by_one)
         except BaseException:
             await writer.close()
             raise
-        return cls(writer, reader)
+        return cls(writer, reader, SqliteEventLog(pulse, reader))
 
     async def close(self) -> None:
         """Commit what was handed over and close the files; again is no error, any other use then is."""

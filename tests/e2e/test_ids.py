@@ -46,6 +46,7 @@ FREE_TEXT = {
     ("RunJobRequest", "environment"),
     ("GetJobLogsRequest", "grep"),
     ("QueryJobsRequest", "name"),
+    ("WatchJobsRequest", "name"),
 }
 """Fields that are neither ids nor paths; tests of their own send odd texts in them."""
 OPTIONAL = {"RunJobRequest", "QueryJobsRequest"}

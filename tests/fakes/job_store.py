@@ -5,6 +5,7 @@ from datetime import datetime
 
 from joblet_agent.errors import InvalidRequest, StoreFailed
 from joblet_agent.model.job import JobFilter, JobId, JobPage, JobRecord
+from tests.fakes.event_log import MemoryEventLog
 
 
 class MemoryJobStore:
@@ -13,15 +14,18 @@ class MemoryJobStore:
     def __init__(self) -> None:
         self.records: dict[JobId, JobRecord] = {}
         self.failure: StoreFailed | None = None
+        self.events = MemoryEventLog(self.records)
 
     async def save(self, *records: JobRecord) -> None:
         self._check()
+        self.events.saved(*records)
         self.records |= {record.id: record for record in records}
 
     async def delete(self, ids: Sequence[JobId]) -> None:
         self._check()
         for job_id in ids:
-            self.records.pop(job_id, None)
+            if (record := self.records.pop(job_id, None)) is not None:
+                self.events.deleted(record)
 
     async def get(self, job_id: JobId) -> JobRecord | None:
         return self.records.get(job_id)

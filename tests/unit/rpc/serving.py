@@ -13,6 +13,7 @@ import grpc.aio
 
 from joblet_agent.config import AgentConfig, RpcConfig, SocketConfig
 from joblet_agent.jobs.logs import LogChunk
+from joblet_agent.model.event import Sighting, WatchQuery
 from joblet_agent.model.identity import Identity
 from joblet_agent.model.job import (
     ExplainedProperty,
@@ -121,6 +122,19 @@ class FakeJobs:
         return f"joblet-job-{job_id}.service"
 
 
+@dataclass
+class FakeWatches:
+    """Answers every watch with ``sightings``; keeps the queries."""
+
+    sightings: Callable[[], AsyncIterator[Sighting]] | None = None
+    queries: list[WatchQuery] = field(default_factory=list)
+
+    async def watch(self, query: WatchQuery) -> AsyncIterator[Sighting]:
+        self.queries.append(query)
+        assert self.sightings is not None
+        return self.sightings()
+
+
 class Caller:
     """Calls methods by their name in the definition (``JobService/RunJob``)."""
 
@@ -164,6 +178,7 @@ class Caller:
 async def serving(
     jobs: FakeJobs,
     *,
+    watches: FakeWatches | None = None,
     authenticate: Authenticator = local_caller,
     rpc: RpcConfig | None = None,
     group: str = "nobody-has-this-group",
@@ -173,7 +188,7 @@ async def serving(
     with tempfile.TemporaryDirectory(prefix="rpc-") as directory:
         socket = SocketConfig(path=Path(directory) / "agent.sock", group=group)
         config = AgentConfig(socket=socket, rpc=rpc or RpcConfig())
-        server = build_server(Services(jobs), config, authenticate=authenticate)
+        server = build_server(Services(jobs, watches or FakeWatches()), config, authenticate=authenticate)
         await server.start()
         try:
             target = f"unix:{socket.path}"

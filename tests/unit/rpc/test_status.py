@@ -18,6 +18,7 @@ ERRORS = [
     (errors.NotFound, grpc.StatusCode.NOT_FOUND),
     (errors.AmbiguousId, grpc.StatusCode.INVALID_ARGUMENT),
     (errors.WrongState, grpc.StatusCode.FAILED_PRECONDITION),
+    (errors.EventsGone, grpc.StatusCode.FAILED_PRECONDITION),
     (errors.NotAuthenticated, grpc.StatusCode.UNAUTHENTICATED),
     (errors.NotPermitted, grpc.StatusCode.PERMISSION_DENIED),
     (errors.LimitReached, grpc.StatusCode.RESOURCE_EXHAUSTED),
