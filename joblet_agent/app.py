@@ -11,11 +11,15 @@ from pathlib import Path
 from joblet_agent.config import AgentConfig
 from joblet_agent.errors import HostUnavailable
 from joblet_agent.inotify import InotifyWatcher
+from joblet_agent.jobs.host import HostFacts
+from joblet_agent.jobs.limits import LimitPolicy
 from joblet_agent.jobs.log_keeper import LogKeeper
 from joblet_agent.jobs.logs import LogReader
 from joblet_agent.jobs.metrics.reader import MetricsReader
 from joblet_agent.jobs.metrics.sampler import MetricsSampler
+from joblet_agent.jobs.node import NodeService
 from joblet_agent.jobs.paths import AgentPaths
+from joblet_agent.jobs.plan import PROGRAMS
 from joblet_agent.jobs.registry import JobRegistry
 from joblet_agent.jobs.root import DefaultRoot
 from joblet_agent.jobs.service import JobService
@@ -79,7 +83,7 @@ class Agent:
         store = await SqliteJobStore.open(paths.database)
         stack.push_async_callback(store.close)
         units = SystemdUnitManager(
-            UnitSettings(0, config.jobs.stop_grace, config.jobs.max_tasks, config.jobs.tmp_size)
+            UnitSettings(0, config.jobs.stop_grace, config.limits.default.max_tasks, config.jobs.tmp_size)
         )
         await units.open()
         stack.push_async_callback(units.close)
@@ -128,6 +132,8 @@ class Agent:
         await tracker.recover()
         logs = LogReader(watcher, max_size=config.logs.max_size)
         stack.callback(logs.close)
+        host = HostFacts()
+        limits = LimitPolicy(config.limits, host, disks=(PROGRAMS, paths.jobs))
         jobs = JobService(
             config=config,
             registry=registry,
@@ -140,9 +146,11 @@ class Agent:
             clock=self._clock,
             paths=paths,
             root=root,
+            limits=limits,
         )
         await jobs.retain()
-        return Services(jobs, JobWatches(store.events, jobs.get))
+        node = NodeService(config=config, registry=registry, units=units, host=host, limits=limits)
+        return Services(jobs, JobWatches(store.events, jobs.get), node)
 
 
 def _boot_id() -> str:

@@ -1,6 +1,6 @@
 """What the core needs from outside, as narrow Protocols. ``app.py`` joins them to adapters."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -74,6 +74,8 @@ class LaunchPlan:
     """Where the launcher writes why the command could not be executed."""
     environment_file: Path
     root: Path
+    disks: tuple[Path, ...] = ()
+    """A directory on each disk that the job can reach, as the host sees them."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """The complete environment of the job."""
 
@@ -95,6 +97,18 @@ class UnitManager(Protocol):
         Raises LaunchFailed with systemd's words if it refuses, HostUnavailable if it does not answer
         (the unit may then exist: ask ``status``).
         """
+        ...
+
+    async def set_limits(self, plan: LaunchPlan, names: Collection[str]) -> None:
+        """Let these limits of the plan (fields of Resources) be in force for the unit that runs.
+
+        Doing it twice is the same as once. Raises NotFound if there is no such unit, LaunchFailed with
+        systemd's words if it refuses.
+        """
+        ...
+
+    async def ceilings(self) -> Mapping[str, str]:
+        """Return the limits on all jobs together, by systemd's name of each; only those that are set."""
         ...
 
     async def stop(self, job_id: JobId) -> None:
@@ -131,6 +145,11 @@ class UnitManager(Protocol):
 
     def unit_name(self, job_id: JobId) -> str:
         """Return the name of the job's unit."""
+        ...
+
+    @property
+    def slice_name(self) -> str:
+        """The unit that all jobs are in."""
         ...
 
     def explain(self, plan: LaunchPlan) -> Explanation:

@@ -50,6 +50,21 @@ GLOBAL_FLAGS = (
          choices=("json", "yaml", "table")),
 )  # fmt: skip
 
+LIMIT_FLAGS = (
+    Flag("--timeout", "longest run time, e.g. 30s, 1h30m", "TIME", env="RNX_RUN_TIMEOUT"),
+    Flag("--max-cpu", "CPU ceiling: 150 or 150% of a core, 1.5 cores", "N", env="RNX_RUN_MAX_CPU"),
+    Flag("--max-memory", "memory ceiling: 512 (MB), 512M, 1.5G", "SIZE", env="RNX_RUN_MAX_MEMORY"),
+    Flag("--max-iobps", "ceiling of reads, and of writes, in bytes per second: 1000000, 10M", "RATE",
+         env="RNX_RUN_MAX_IOBPS"),
+    Flag("--cpu-cores", "cores to use: 0-3 or 0,2,4 or 0-1,6", "SPEC", env="RNX_RUN_CPU_CORES"),
+    Flag("--max-tasks", "most processes and threads", "N", number=True, env="RNX_RUN_MAX_TASKS"),
+    Flag("--nice", "step back for other processes: 1 to 19", "N", number=True, env="RNX_RUN_NICE"),
+    Flag("--cpu-weight", "share of the CPU beside others: 1 to 10000 (100)", "N", number=True,
+         env="RNX_RUN_CPU_WEIGHT"),
+    Flag("--io-weight", "share of the disks beside others: 1 to 10000 (100)", "N", number=True,
+         env="RNX_RUN_IO_WEIGHT"),
+)  # fmt: skip
+
 RUN_FLAGS = (
     Flag("--attach", "show the output, wait, and exit with the job's status", short="-a"),
     Flag("--detach", "print only the id of the job", short="-d"),
@@ -63,11 +78,7 @@ RUN_FLAGS = (
     Flag("--upload", "file to send into the workspace; may be repeated", "FILE", many=True),
     Flag("--upload-dir", "directory whose contents to send; may be repeated", "DIR", many=True),
     Flag("--schedule", "start later: 10min, 2h30m, 2026-01-31 23:59", "WHEN", env="RNX_RUN_SCHEDULE"),
-    Flag("--timeout", "longest run time, e.g. 30s, 1h30m", "TIME", env="RNX_RUN_TIMEOUT"),
-    Flag("--max-cpu", "CPU ceiling in percent of one core", "N", number=True, env="RNX_RUN_MAX_CPU"),
-    Flag("--max-memory", "memory ceiling in MB", "N", number=True, env="RNX_RUN_MAX_MEMORY"),
-    Flag("--max-iobps", "I/O ceiling in bytes per second", "N", number=True, env="RNX_RUN_MAX_IOBPS"),
-    Flag("--cpu-cores", "cores to use: 0-3 or 0,2,4", "SPEC", env="RNX_RUN_CPU_CORES"),
+    *LIMIT_FLAGS,
     Flag("--gpu", "number of GPUs", "N", number=True, env="RNX_RUN_GPU"),
     Flag("--gpu-memory", "least memory of each GPU: 8GB, 2048 (MB)", "SIZE", env="RNX_RUN_GPU_MEMORY"),
     Flag("--help", "show this help", short="-h"),

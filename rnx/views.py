@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from rnx.limits import LIMIT_FIELDS, limits_text
 from rnx.output import Column, clean, status_word, table
 from rnx.times import parse_wire, show_duration, show_time
 
@@ -32,6 +33,8 @@ def list_data(job: Any) -> dict[str, object]:
         "max_iobps": job.max_io_bps,
         "cpu_cores": job.cpu_cores,
         "scheduled_time": job.scheduled_time,
+        "timeout": job.timeout,
+        "max_tasks": job.max_tasks,
         "reason": job.reason,
         "signal": job.signal,
         "queue_position": job.queue_position,
@@ -103,6 +106,10 @@ def _when_set(status: Any) -> dict[str, object]:
         "maxIOBPS": status.max_io_bps,
         "cpuCores": status.cpu_cores,
         "timeout": status.timeout,
+        "maxTasks": status.max_tasks,
+        "nice": status.nice,
+        "cpuWeight": status.cpu_weight,
+        "ioWeight": status.io_weight,
         "reason": status.reason,
         "signal": status.signal,
         "message": status.message,
@@ -183,17 +190,16 @@ def _timing(status: Any, now: datetime) -> list[str]:
 def _limits(status: Any) -> list[str]:
     indices = ", ".join(str(index) for index in status.gpu_indices)
     gpus = f"{len(status.gpu_indices)} allocated (indices: {indices})" if indices else ""
-    return _fields(
-        {
-            "Max CPU": status.max_cpu and f"{status.max_cpu}%",
-            "Max Memory": status.max_memory and f"{status.max_memory} MB",
-            "Max IO BPS": status.max_io_bps,
-            "CPU Cores": status.cpu_cores,
-            "Time Limit": status.timeout,
-            "GPUs": gpus or (status.gpu_count and f"{status.gpu_count} requested"),
-            "GPU Memory": status.gpu_memory_mb and f"{status.gpu_memory_mb} MB",
-        }
-    )
+    limits = {name: getattr(status, name) for name in LIMIT_FIELDS}
+    return [
+        *map(clean, limits_text(limits)),
+        *_fields(
+            {
+                "GPUs": gpus or (status.gpu_count and f"{status.gpu_count} requested"),
+                "GPU Memory": status.gpu_memory_mb and f"{status.gpu_memory_mb} MB",
+            }
+        ),
+    ]
 
 
 def _workflow(status: Any) -> list[str]:

@@ -3,22 +3,30 @@
 from joblet_agent.config.load import DEFAULT_PATH, load_config
 from joblet_agent.config.values import (
     AgentConfig,
+    DefaultsConfig,
     JobsConfig,
+    LimitsConfig,
     LogLevel,
     LogsConfig,
+    MaximaConfig,
     RetentionConfig,
     RpcConfig,
     SocketConfig,
+    Unenforced,
 )
 
 __all__ = [
     "DEFAULT_PATH",
     "AgentConfig",
+    "DefaultsConfig",
     "JobsConfig",
+    "LimitsConfig",
     "LogLevel",
     "LogsConfig",
+    "MaximaConfig",
     "RetentionConfig",
     "RpcConfig",
     "SocketConfig",
+    "Unenforced",
     "load_config",
 ]

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Annotated
 
 from joblet_agent.config.rules import AbsolutePath, Count, Duration, OneOf, Size, Switch, Word
-from joblet_agent.model.units import GIB, KIB, MIB, TIB
+from joblet_agent.model.resources import INT32_MAX, LEAST_TASKS, LONGEST_TIME, MOST_CPUS, MOST_TASKS
+from joblet_agent.model.units import GIB, KIB, LARGEST_SIZE, MIB, TIB
 
 # sun_path holds 108 bytes, one of them for the NUL; unix(7).
 _SOCKET_PATH_BYTES = 107
@@ -54,8 +55,45 @@ class JobsConfig:
     """Units that systemd is asked to start at the same time."""
     tmp_size: Annotated[int, Size(64 * KIB, TIB)] = GIB
     """Of a job's private ``/tmp``."""
-    max_tasks: Annotated[int, Count(1, 4_194_304)] = 4096
-    """Processes and threads of a job."""
+
+
+class Unenforced(StrEnum):
+    """What happens with a limit that this host cannot enforce."""
+
+    REFUSE = "refuse"
+    ACCEPT = "accept"
+
+
+@dataclass(frozen=True, slots=True)
+class MaximaConfig:
+    """The most that jobs of a role may ask for, and get; zero is no maximum."""
+
+    max_cpu: Annotated[int, Count(0, 100 * MOST_CPUS)] = 0
+    """Percent of one core."""
+    max_memory: Annotated[int, Size(0, LARGEST_SIZE)] = 0
+    max_io_bps: Annotated[int, Size(0, INT32_MAX)] = 0
+    """Bytes per second."""
+    max_tasks: Annotated[int, Count(0, MOST_TASKS)] = 0
+    """Processes and threads."""
+    timeout: Annotated[timedelta, Duration(timedelta(0), LONGEST_TIME)] = timedelta(0)
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultsConfig(MaximaConfig):
+    """What a job gets that asks for nothing; zero is no limit."""
+
+    max_tasks: Annotated[int, Count(LEAST_TASKS, MOST_TASKS)] = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsConfig:
+    """Limits of single jobs."""
+
+    unenforced: Annotated[Unenforced, OneOf(Unenforced)] = Unenforced.REFUSE
+    """What happens with a limit that this host cannot enforce."""
+    default: DefaultsConfig = field(default_factory=DefaultsConfig)
+    admin: MaximaConfig = field(default_factory=MaximaConfig)
+    operator: MaximaConfig = field(default_factory=MaximaConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +146,7 @@ class AgentConfig:
     run_dir: Annotated[Path, AbsolutePath()] = Path("/run/joblet")
     socket: SocketConfig = field(default_factory=SocketConfig)
     jobs: JobsConfig = field(default_factory=JobsConfig)
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
     logs: LogsConfig = field(default_factory=LogsConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     retention: RetentionConfig = field(default_factory=RetentionConfig)

@@ -4,6 +4,8 @@ import errno
 import signal
 
 from joblet_agent.model.job import JobState, Outcome, Reason
+from joblet_agent.model.resources import NOTHING, Resources
+from joblet_agent.model.units import format_bytes, format_duration
 from joblet_agent.ports import UnitStatus
 
 # systemd.exec(5), "Process Exit Codes": set-up steps that failed before the launcher ran.
@@ -26,7 +28,12 @@ _NOT_FOUND_STATUS, _CANNOT_INVOKE_STATUS = 127, 126
 
 
 def outcome_of(  # noqa: PLR0911 - one return for each row of the table
-    status: UnitStatus, *, stop_requested: bool, launch_report: str, command: str
+    status: UnitStatus,
+    *,
+    stop_requested: bool,
+    launch_report: str,
+    command: str,
+    resources: Resources = NOTHING,
 ) -> Outcome:
     """Say how the job ended.
 
@@ -39,9 +46,9 @@ def outcome_of(  # noqa: PLR0911 - one return for each row of the table
         return _ended(status, JobState.STOPPED, Reason.STOPPED)
     match status.result, status.exit_kind, status.exit_status:
         case "oom-kill", _, _:
-            return _ended(status, JobState.FAILED, Reason.OOM_KILL, "out of memory")
+            return _ended(status, JobState.FAILED, Reason.OOM_KILL, _out_of_memory(resources))
         case "timeout", _, _:
-            return _ended(status, JobState.FAILED, Reason.TIMEOUT, "over its time limit")
+            return _ended(status, JobState.FAILED, Reason.TIMEOUT, _timed_out(resources))
         case _, "killed" | "dumped", number:
             return _ended(status, JobState.FAILED, Reason.SIGNAL, f"killed by {signal_name(number)}")
         case _, "", _:  # never a success: systemd answers with zeros for what it does not know
@@ -49,6 +56,15 @@ def outcome_of(  # noqa: PLR0911 - one return for each row of the table
         case _, _, 0:
             return Outcome(JobState.COMPLETED)
     return _ended(status, JobState.FAILED, Reason.EXIT_CODE, f"exited with status {status.exit_status}")
+
+
+def _out_of_memory(resources: Resources) -> str:
+    limit = f": its limit is {format_bytes(resources.max_memory)}" if resources.max_memory else ""
+    return f"out of memory{limit}"
+
+
+def _timed_out(resources: Resources) -> str:
+    return f"timed out after {format_duration(resources.timeout)}" if resources.timeout else "timed out"
 
 
 def _ended(status: UnitStatus, state: JobState, reason: Reason, message: str = "") -> Outcome:

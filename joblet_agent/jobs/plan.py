@@ -6,6 +6,8 @@ from joblet_agent.jobs.paths import AgentPaths
 from joblet_agent.model.job import JobRecord
 from joblet_agent.ports import LaunchPlan
 
+PROGRAMS = Path("/usr")
+"""The host's directory that every job sees."""
 _SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -21,6 +23,7 @@ def launch_plan(record: JobRecord, paths: AgentPaths, root: Path) -> LaunchPlan:
         launch_report=own.launch_report,
         environment_file=own.environment,
         root=root,
+        disks=(PROGRAMS, own.work),
         environment=_environment(record),
     )
 

@@ -3,14 +3,16 @@
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 from joblet_agent.config import AgentConfig
 from joblet_agent.errors import AmbiguousId, InvalidRequest, LimitReached, NotFound, WrongState
 from joblet_agent.jobs import files
 from joblet_agent.jobs.check import check_spec, quoted
+from joblet_agent.jobs.limits import FIXED_AT_START, LIMITS, LimitPolicy
 from joblet_agent.jobs.logs import JobEnd, LogChunk, LogReader
 from joblet_agent.jobs.metrics.reader import MetricsReader
 from joblet_agent.jobs.metrics.sampler import MetricsSampler
@@ -65,6 +67,7 @@ class JobService:
         clock: Clock,
         paths: AgentPaths,
         root: DefaultRoot,
+        limits: LimitPolicy,
     ) -> None:
         self._config = config
         self._registry = registry
@@ -77,6 +80,7 @@ class JobService:
         self._clock = clock
         self._paths = paths
         self._root = root
+        self._limits = limits
 
     async def run(self, spec: JobSpec, caller: Identity) -> JobRecord:
         """Start the job, or let it wait if ``jobs.max_concurrent`` run; return once its command runs.
@@ -85,6 +89,7 @@ class JobService:
         HostUnavailable (the job exists and is, or will be found, FAILED or running).
         """
         spec = check_spec(spec, networks=NETWORKS, default_network=self._config.jobs.default_network)
+        spec = replace(spec, resources=self._limits.settle(spec.resources, caller.role))
         record = JobRecord(
             id=new_job_id(),
             spec=spec,
@@ -95,12 +100,15 @@ class JobService:
         if not self._registry.has_room or len(self._registry.queue):
             return await self._let_wait(record)
         job = await asyncio.shield(self._tracker.launch(record))
+        await self._until_begun(job)
+        return job.record
+
+    async def _until_begun(self, job: ActiveJob) -> None:
         try:
             async with asyncio.timeout(_START_DEADLINE):
                 await job.begun.wait()
         except TimeoutError:
             _log.warning("job %s: systemd accepted it, but has not started it yet", job.record.id)
-        return job.record
 
     async def _let_wait(self, record: JobRecord) -> JobRecord:
         most = self._config.jobs.max_waiting
@@ -117,6 +125,40 @@ class JobService:
     async def get(self, given: str) -> JobRecord:
         """Return the job. Raises NotFound, AmbiguousId."""
         return await self._record(await self._resolve(given))
+
+    async def update(self, given: str, changes: Mapping[str, Any], caller: Identity) -> JobRecord:
+        """Change limits (fields of Resources) of a job that waits or runs; nothing takes one away.
+
+        Returns once they are in force. Raises InvalidRequest and NotOffered as run does, WrongState for a
+        job that has ended and for a limit that cannot change any more.
+        """
+        job_id = await self._resolve(given)
+        act = f"cannot change job {job_id[:8]}"
+        if not changes:
+            raise InvalidRequest(f"{act}: no limit is given", reason="NOTHING_TO_CHANGE")
+
+        def edited(record: JobRecord) -> JobRecord:
+            wanted = replace(record.spec.resources, **changes)
+            resources = self._limits.settle(wanted, caller.role, act=act, names=tuple(changes))
+            return replace(record, spec=replace(record.spec, resources=resources))
+
+        if job_id in self._registry.queue:
+            record = await asyncio.shield(self._tracker.change_waiting(job_id, edited))
+            if record is not None:
+                return record
+        job = self._registry.get(job_id)
+        if job is None or job.record.has_ended:
+            raise _already_ended(await self._record(job_id), "change")
+        for name, why in FIXED_AT_START.items():
+            if name in changes:
+                raise WrongState(
+                    f"{act}: {LIMITS[name].option} cannot change once the job runs: {why}",
+                    reason="LIMIT_FIXED",
+                    hint="stop the job, and run it again with the other limit",
+                )
+        await self._until_begun(job)
+        await asyncio.shield(self._tracker.change_limits(job, edited, tuple(changes)))
+        return job.record
 
     async def stop(self, given: str, *, force: bool) -> JobRecord:
         """Stop the job: the stop signal to all its processes, after the grace (with ``force`` at once) kill.

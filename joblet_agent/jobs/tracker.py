@@ -14,11 +14,19 @@ which is safe because a unit name is used once and systemd has answered that it 
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
-from joblet_agent.errors import HostUnavailable, JobletError, LaunchFailed, LimitReached, StoreFailed
+from joblet_agent.errors import (
+    HostUnavailable,
+    JobletError,
+    LaunchFailed,
+    LimitReached,
+    NotFound,
+    StoreFailed,
+    WrongState,
+)
 from joblet_agent.jobs import files
 from joblet_agent.jobs.log_keeper import LogKeeper
 from joblet_agent.jobs.metrics import history
@@ -87,6 +95,8 @@ class JobTracker:
         self._boot_id = boot_id
         self._starts = asyncio.Semaphore(start_parallelism)
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._changes = asyncio.Lock()
+        self._queue_edits = asyncio.Lock()
         self._resync_wanted = asyncio.Event()
         self._room_wanted = asyncio.Event()
         self._ended = 0
@@ -243,6 +253,7 @@ class JobTracker:
             stop_requested=record.stop_requested,
             launch_report=report,
             command=record.spec.command,
+            resources=record.spec.resources,
         )
         if job.was_stopping and not record.stop_requested and outcome.reason in _ENDS_BY_STOP:
             outcome = await self._stopped_by_others(outcome)
@@ -338,6 +349,70 @@ class JobTracker:
         self._registry.remove(job.record.id)
         self.start_waiting()
 
+    # -- limits ------------------------------------------------------------------------------------
+
+    def change_limits(
+        self, job: ActiveJob, edit: Callable[[JobRecord], JobRecord], names: tuple[str, ...]
+    ) -> asyncio.Task[None]:
+        """Give a job that runs other limits, ``names`` of them, as ``edit`` says; in a task of its own.
+
+        Stored first: what the agent's death keeps from systemd is handed over by the next recover(). The
+        task raises StoreFailed and LaunchFailed (nothing is changed), HostUnavailable (systemd is asked again
+        as soon as it answers), WrongState if the job has ended, and what ``edit`` raises.
+        """
+        return self._spawn(self._change_limits(job, edit, names), f"limits-{job.record.id}")
+
+    async def _change_limits(
+        self, job: ActiveJob, edit: Callable[[JobRecord], JobRecord], names: tuple[str, ...]
+    ) -> None:
+        async with self._changes:
+            before = job.record
+            if job.is_finishing or before.has_ended:
+                raise _has_ended(before)
+            job.record = replace(edit(before), unapplied_limits=names)
+            try:
+                await self._store.save(job.record)
+                await self._apply_limits(job)
+            except (StoreFailed, LaunchFailed):
+                job.record = replace(job.record, spec=before.spec, unapplied_limits=())
+                if not job.is_finishing:
+                    await self._save_until_done(job)
+                raise
+
+    async def _apply_limits(self, job: ActiveJob) -> None:
+        plan = launch_plan(job.record, self._paths, self._root.path)
+        try:
+            await self._units.set_limits(plan, job.record.unapplied_limits)
+        except NotFound as error:
+            raise _has_ended(job.record) from error
+        except HostUnavailable:
+            self.request_resync()
+            raise
+        job.record = replace(job.record, unapplied_limits=())
+        if not job.is_finishing:  # the end is stored with all that is known
+            await self._save_until_done(job)
+
+    def change_waiting(
+        self, job_id: JobId, edit: Callable[[JobRecord], JobRecord]
+    ) -> asyncio.Task[JobRecord | None]:
+        """Store another record of a job that waits; in a task of the tracker's own.
+
+        The task returns the new record, or None if the job no longer waits; it raises StoreFailed, and what
+        ``edit`` raises.
+        """
+        return self._spawn(self._change_waiting(job_id, edit), f"edit-{job_id}")
+
+    async def _change_waiting(
+        self, job_id: JobId, edit: Callable[[JobRecord], JobRecord]
+    ) -> JobRecord | None:
+        async with self._queue_edits:  # or it is launched with what it was before
+            record = await self._store.get(job_id)
+            if record is None or job_id not in self._registry.queue:  # last: it may be withdrawn meanwhile
+                return None
+            record = edit(record)
+            await self._store.save(record)
+            return record
+
     # -- the log -----------------------------------------------------------------------------------
 
     def log_was_truncated(self, job_id: JobId) -> None:
@@ -400,11 +475,12 @@ class JobTracker:
 
     async def _launch_waiting(self) -> None:
         queue = self._registry.queue
-        while self._registry.has_room and len(queue):
-            job_id = queue.first()
-            record = await self._store.get(job_id)
-            if queue.remove(job_id) and record is not None and not record.has_ended:
-                self.launch(record)
+        async with self._queue_edits:
+            while self._registry.has_room and len(queue):
+                job_id = queue.first()
+                record = await self._store.get(job_id)
+                if queue.remove(job_id) and record is not None and not record.has_ended:
+                    self.launch(record)
 
     # -- recovery --------------------------------------------------------------------------------
 
@@ -472,10 +548,20 @@ class JobTracker:
                 self.on_unit(status)
                 if status.phase in _RUNS and job.record.started_at is not None:
                     self._sampler.keep(job.record, self._paths.job(job.record.id))
-                if job.record.stop_requested and status.phase in _RUNS:  # asked for, but perhaps never sent
-                    await self._units.stop(job.record.id)
+                if status.phase in _RUNS:
+                    await self._catch_up(job)
         for job_id in present.keys() - {job.record.id for job in self._registry}:
             await self._put_away(present[job_id])
+
+    async def _catch_up(self, job: ActiveJob) -> None:
+        """Ask systemd again for what was asked for, but perhaps never sent."""
+        if job.record.unapplied_limits:
+            try:
+                await self._apply_limits(job)
+            except (LaunchFailed, WrongState) as error:
+                _log.warning("job %s keeps its earlier limits: %s", job.record.id, error)
+        if job.record.stop_requested:
+            await self._units.stop(job.record.id)
 
     async def _put_away(self, status: UnitStatus) -> None:
         record = await self._store.get(status.job_id)
@@ -522,6 +608,10 @@ def _is_foreign(record: JobRecord, status: UnitStatus) -> bool:
     return bool(
         record.invocation_id and status.invocation_id and record.invocation_id != status.invocation_id
     )
+
+
+def _has_ended(record: JobRecord) -> WrongState:
+    return WrongState(f"cannot change job {record.id[:8]}: it has ended", reason="JOB_ENDED")
 
 
 def _stopped_before_start() -> Outcome:

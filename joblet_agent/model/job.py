@@ -24,11 +24,10 @@ from enum import StrEnum
 from typing import NewType
 
 from joblet_agent.model.metrics import Usage
+from joblet_agent.model.resources import NOTHING, Resources
 
 JobId = NewType("JobId", str)
 """Lower-case version-4 UUID of 36 characters."""
-
-INT32_MAX = 2**31 - 1
 
 
 class JobState(StrEnum):
@@ -93,6 +92,8 @@ class JobSpec:
     """When to start, as asked for: RFC 3339 or a calendar expression; empty for at once."""
     skip_missed: bool = False
     """A start that was missed is left out instead of made up for."""
+    resources: Resources = NOTHING
+    """What the job may use; complete once jobs/limits.py has looked at it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,8 @@ class JobRecord:
     """The recurring schedule that it is an occurrence of; empty for none."""
     usage: Usage | None = None
     """What an ended job used; None if nothing of it ran, or nobody knows."""
+    unapplied_limits: tuple[str, ...] = ()
+    """Limits that were changed, and that systemd may not have taken over yet."""
 
     @property
     def has_ended(self) -> bool:

@@ -4,10 +4,12 @@ from collections.abc import AsyncGenerator
 
 from joblet_agent.errors import InvalidRequest
 from joblet_agent.pb import joblet_pb2 as pb
+from joblet_agent.rpc.auth import caller
 from joblet_agent.rpc.convert import explanation_to_proto, filter_from_proto, job_to_proto
 from joblet_agent.rpc.handlers import Context
+from joblet_agent.rpc.limits import all_limit_fields, changes_from_proto, node_to_proto
 from joblet_agent.rpc.metrics import running_to_proto
-from joblet_agent.rpc.services import Jobs, Watches
+from joblet_agent.rpc.services import Jobs, Nodes, Watches
 from joblet_agent.rpc.watch import sighting_to_proto, watch_query_from_proto
 
 DEFAULT_PAGE = 1000
@@ -17,14 +19,28 @@ MOST_PAGE = 10_000
 class AgentServicer:
     """The methods of AgentService."""
 
-    def __init__(self, jobs: Jobs, watches: Watches) -> None:
+    def __init__(self, jobs: Jobs, watches: Watches, node: Nodes) -> None:
         self._jobs = jobs
         self._watches = watches
+        self._node = node
 
     async def ExplainJob(self, request: pb.ExplainJobRequest, context: Context) -> pb.ExplainJobResponse:
         """Tell which unit a job is, and why."""
         record = await self._jobs.get(request.uuid)  # for its full id
         return explanation_to_proto(record.id, await self._jobs.explain(record.id))
+
+    async def UpdateJob(self, request: pb.UpdateJobRequest, context: Context) -> pb.UpdateJobResponse:
+        """Change limits of a job."""
+        record = await self._jobs.update(request.uuid, changes_from_proto(request), caller())
+        return pb.UpdateJobResponse(
+            uuid=record.id,
+            status=record.state.value,
+            limits=pb.Limits(**all_limit_fields(record.spec.resources)),
+        )
+
+    async def GetNode(self, request: pb.GetNodeRequest, context: Context) -> pb.GetNodeResponse:
+        """Tell what the node has and allows."""
+        return node_to_proto(await self._node.describe())
 
     async def QueryJobs(self, request: pb.QueryJobsRequest, context: Context) -> pb.QueryJobsResponse:
         """Return one page of the jobs that fit."""

@@ -53,6 +53,8 @@ ACCESS = {
     "RuntimeService/StreamingInstallRuntimeFromLocal": Permission.MANAGE,
     "RuntimeService/ValidateRuntimeSpec": Permission.READ,
     "AgentService/ExplainJob": Permission.READ,
+    "AgentService/UpdateJob": Permission.RUN,
+    "AgentService/GetNode": Permission.READ,
     "AgentService/QueryJobs": Permission.READ,
     "AgentService/WatchJobs": Permission.READ,
     "AgentService/ListSchedules": Permission.READ,

@@ -16,6 +16,7 @@ from joblet_agent.model.job import (
 )
 from joblet_agent.model.metrics import Usage
 from joblet_agent.pb import joblet_pb2 as pb
+from joblet_agent.rpc.limits import all_limit_fields, limit_fields, resources_from_proto, timeout_text
 from joblet_agent.rpc.offered import refuse_options
 
 DEFAULT_WORK_DIR = "/work"
@@ -37,6 +38,7 @@ def spec_from_proto(request: pb.RunJobRequest) -> JobSpec:
         environment=dict(request.environment),
         network=request.network,
         work_dir=request.work_dir,
+        resources=resources_from_proto(request),
         schedule=request.schedule,
         skip_missed=request.skip_missed,
     )
@@ -91,6 +93,7 @@ def started_to_proto(record: JobRecord, *, queue_position: int) -> pb.RunJobResp
         exit_code=published_exit_code(record),
         scheduled_time=rfc3339(record.scheduled_at),
         queue_position=queue_position,
+        **limit_fields(record.spec.resources),
     )
 
 
@@ -126,6 +129,9 @@ def job_to_proto(record: JobRecord, *, queue_position: int) -> pb.Job:
         queue_position=queue_position,
         created_time=rfc3339(record.created_at, timespec="microseconds"),
         schedule_uuid=record.schedule_id,
+        max_tasks=record.spec.resources.max_tasks,
+        timeout=timeout_text(record.spec.resources.timeout),
+        **limit_fields(record.spec.resources),
     )
 
 
@@ -162,6 +168,7 @@ def status_to_proto(
         schedule_uuid=record.schedule_id,
         schedule=record.spec.schedule,
         usage=usage_to_proto(record.usage),
+        **all_limit_fields(record.spec.resources),
     )
 
 

@@ -16,17 +16,11 @@ class Option:
     instead: str
 
 
-_NO_LIMITS = "it does not limit the resources of single jobs"
-_CEILING = "leave the option out; a drop-in for joblet-jobs.slice limits all jobs together"
 _NO_GPU = "it does not assign GPUs"
 _NO_WORKFLOWS = "it runs single jobs, not workflows"
 _LEAVE_OUT = "leave the option out"
 
 REFUSED_OPTIONS = {
-    "max_cpu": Option("--max-cpu", _NO_LIMITS, _CEILING),
-    "cpu_cores": Option("--cpu-cores", _NO_LIMITS, _CEILING),
-    "max_memory": Option("--max-memory", _NO_LIMITS, _CEILING),
-    "max_io_bps": Option("--max-iobps", _NO_LIMITS, _CEILING),
     "uploads": Option("--upload", "it does not take files with a job", "let the command fetch its files"),
     "schedule": Option("--schedule", "it starts jobs at once only", "run the job when it is due"),
     "skip_missed": Option("--skip-missed", "it starts jobs at once only", _LEAVE_OUT),
@@ -40,7 +34,6 @@ REFUSED_OPTIONS = {
     ),
     "gpu_count": Option("--gpu", _NO_GPU, _LEAVE_OUT),
     "gpu_memory_mb": Option("--gpu-memory", _NO_GPU, _LEAVE_OUT),
-    "timeout": Option("--timeout", "it has no time limits", "begin the command with timeout(1)"),
 }
 """Fields of RunJobRequest by their name. The others are enforced (convert.py)."""
 

@@ -1,15 +1,16 @@
 """What the servicers need of the services behind them, as narrow Protocols."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 from joblet_agent.jobs.logs import LogChunk
 from joblet_agent.model.event import Sighting, WatchQuery
 from joblet_agent.model.identity import Identity
 from joblet_agent.model.job import Explanation, JobFilter, JobId, JobPage, JobRecord, JobSpec, LogQuery
 from joblet_agent.model.metrics import MetricsQuery, Reading
+from joblet_agent.model.node import Node
 
 
 class Jobs(Protocol):
@@ -25,6 +26,13 @@ class Jobs(Protocol):
 
     async def get(self, given: str) -> JobRecord:
         """Return the job as it is now."""
+        ...
+
+    async def update(self, given: str, changes: Mapping[str, Any], caller: Identity) -> JobRecord:
+        """Change limits, by field of Resources, and return once they are in force.
+
+        Raises WrongState for a limit that cannot change any more, and for a job that has ended.
+        """
         ...
 
     async def stop(self, given: str, *, force: bool) -> JobRecord:
@@ -89,9 +97,18 @@ class Watches(Protocol):
         ...
 
 
+class Nodes(Protocol):
+    """What can be asked of the host."""
+
+    async def describe(self) -> Node:
+        """Return what the host has and allows."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """Everything the server serves."""
 
     jobs: Jobs
     watches: Watches
+    node: Nodes

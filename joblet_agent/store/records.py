@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from joblet_agent.model.job import JobId, JobRecord, JobSpec, JobState, Outcome, Reason
 from joblet_agent.model.metrics import FIGURES, Usage
+from joblet_agent.model.resources import NOTHING, Resources
 
 Row = tuple[str, str, str, str, int, int | None, bytes]
 """id, state, name, schedule_id, created_usec, ended_usec, record."""
@@ -73,6 +74,7 @@ def record_of(job_id: str, state: str, name: str, created_usec: int, record: byt
             scheduled_at=stored.time("scheduled_at"),
             schedule_id=stored.take("schedule_id", str, ""),
             usage=_usage(stored),
+            unapplied_limits=stored.texts("unapplied_limits"),
         )
     # json and Enum raise ValueError; times out of range OverflowError; deep nesting RecursionError.
     except (ValueError, OverflowError, RecursionError) as error:
@@ -103,6 +105,7 @@ def _record_fields(record: JobRecord) -> dict[str, object]:
             work_dir=spec.work_dir,
             schedule=spec.schedule,
             skip_missed=spec.skip_missed,
+            resources=_resource_fields(spec.resources),
             started_by=record.started_by,
             uid=record.uid,
             boot_id=record.boot_id,
@@ -113,6 +116,7 @@ def _record_fields(record: JobRecord) -> dict[str, object]:
             log_truncated=record.log_truncated,
             journal_offset=record.journal_offset,
             schedule_id=record.schedule_id,
+            unapplied_limits=record.unapplied_limits,
         ),
         **({} if record.usage is None else {"usage": _without_nothing(**asdict(record.usage))}),
     }
@@ -125,6 +129,20 @@ def _outcome_fields(outcome: Outcome) -> dict[str, object]:
         exit_code=outcome.exit_code,
         signal=outcome.signal,
         message=outcome.message,
+    )
+
+
+def _resource_fields(resources: Resources) -> dict[str, object]:
+    return _without_nothing(
+        max_cpu=resources.max_cpu,
+        max_memory=resources.max_memory,
+        max_io_bps=resources.max_io_bps,
+        cpu_cores=resources.cpu_cores,
+        max_tasks=resources.max_tasks,
+        timeout_usec=resources.timeout // _MICROSECOND,
+        nice=resources.nice,
+        cpu_weight=resources.cpu_weight,
+        io_weight=resources.io_weight,
     )
 
 
@@ -175,6 +193,24 @@ def _spec(stored: _Fields, name: str) -> JobSpec:
         work_dir=stored.take("work_dir", str, ""),
         schedule=stored.take("schedule", str, ""),
         skip_missed=stored.take("skip_missed", bool, False),
+        resources=_resources(stored),
+    )
+
+
+def _resources(stored: _Fields) -> Resources:
+    limits = stored.inner("resources")
+    if limits is None:
+        return NOTHING
+    return Resources(
+        max_cpu=limits.take("max_cpu", int, 0),
+        max_memory=limits.take("max_memory", int, 0),
+        max_io_bps=limits.take("max_io_bps", int, 0),
+        cpu_cores=limits.take("cpu_cores", str, ""),
+        max_tasks=limits.take("max_tasks", int, 0),
+        timeout=limits.take("timeout_usec", int, 0) * _MICROSECOND,
+        nice=limits.take("nice", int, 0),
+        cpu_weight=limits.take("cpu_weight", int, 0),
+        io_weight=limits.take("io_weight", int, 0),
     )
 
 

@@ -12,8 +12,10 @@ from typing import Any
 from joblet_agent.model.job import ExplainedProperty, Explanation
 from joblet_agent.ports import LaunchPlan
 from joblet_agent.systemd.environment import launch_variables
+from joblet_agent.systemd.limits import cpus_of_mask
 from joblet_agent.systemd.names import unit_name
-from joblet_agent.systemd.properties import Property, UnitSettings, unit_properties
+from joblet_agent.systemd.properties import UnitSettings, unit_properties
+from joblet_agent.systemd.property import Property
 
 _CAPABILITIES = {6: "CAP_SETGID", 7: "CAP_SETUID", 8: "CAP_SETPCAP", 21: "CAP_SYS_ADMIN"}
 _NAMESPACES = {0x0002_0000: "mnt", 0x2000_0000: "pid"}
@@ -112,6 +114,10 @@ def _seconds(value: Any) -> str:
     return f"{timedelta(microseconds=value) / timedelta(seconds=1):g}s"
 
 
+def _bandwidth(value: Any) -> str:
+    return "\n".join(f"{path} {rate}" for path, rate in value)
+
+
 _SPELLING: dict[str, tuple[str, Callable[[Any], str]]] = {
     "ExecStart": ("ExecStart", _command_line),
     "EnvironmentFiles": ("EnvironmentFile", lambda value: str(value[0][0])),
@@ -121,6 +127,11 @@ _SPELLING: dict[str, tuple[str, Callable[[Any], str]]] = {
     "BindReadOnlyPaths": ("BindReadOnlyPaths", _binds),
     "TemporaryFileSystem": ("TemporaryFileSystem", _tmpfs),
     "TimeoutStopUSec": ("TimeoutStopSec", _seconds),
+    "RuntimeMaxUSec": ("RuntimeMaxSec", _seconds),
+    "CPUQuotaPerSecUSec": ("CPUQuota", lambda value: f"{value // 10_000}%"),
+    "AllowedCPUs": ("AllowedCPUs", cpus_of_mask),
+    "IOReadBandwidthMax": ("IOReadBandwidthMax", _bandwidth),
+    "IOWriteBandwidthMax": ("IOWriteBandwidthMax", _bandwidth),
     "UMask": ("UMask", lambda value: f"{value:04o}"),
     "SystemCallErrorNumber": ("SystemCallErrorNumber", lambda _: "EPERM"),
     "SystemCallFilter": ("SystemCallFilter", _filter),

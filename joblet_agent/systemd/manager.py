@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +18,11 @@ from joblet_agent.ports import Accounted, LaunchPlan, UnitListener, UnitStatus
 from joblet_agent.systemd.bus import SystemBus
 from joblet_agent.systemd.environment import environment_file_text
 from joblet_agent.systemd.explain import explain_unit
+from joblet_agent.systemd.limits import ceilings_of, limit_properties
 from joblet_agent.systemd.names import (
     JOB_UNIT_PATTERN,
+    JOBS_SLICE,
+    JOBS_SLICE_PATH,
     control_group,
     job_of_path,
     job_of_unit,
@@ -111,6 +114,18 @@ class SystemdUnitManager:
         except LaunchFailed:
             self._views.pop(plan.job_id, None)
             raise
+
+    async def set_limits(self, plan: LaunchPlan, names: Collection[str]) -> None:
+        """See ports.UnitManager. systemd keeps them in a drop-in below /run, which goes with the unit."""
+        properties = [
+            [entry.name, Variant(entry.signature, entry.value)]
+            for entry in limit_properties(plan.spec.resources, plan.disks, names)
+        ]
+        await self._bus.manager("SetUnitProperties", "sba(sv)", [unit_name(plan.job_id), True, properties])
+
+    async def ceilings(self) -> Mapping[str, str]:
+        """See ports.UnitManager."""
+        return ceilings_of(await self._bus.properties(JOBS_SLICE_PATH, "Slice"))
 
     async def stop(self, job_id: JobId) -> None:
         """See ports.UnitManager."""
@@ -213,6 +228,11 @@ class SystemdUnitManager:
     def unit_name(self, job_id: JobId) -> str:
         """See ports.UnitManager."""
         return unit_name(job_id)
+
+    @property
+    def slice_name(self) -> str:
+        """See ports.UnitManager."""
+        return JOBS_SLICE
 
     def explain(self, plan: LaunchPlan) -> Explanation:
         """See ports.UnitManager."""

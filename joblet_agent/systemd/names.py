@@ -11,6 +11,7 @@ JOB_UNIT_PATTERN = "joblet-job-*.service"
 
 UNIT_PATH_PREFIX = "/org/freedesktop/systemd1/unit/"
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
+JOBS_SLICE_PATH = UNIT_PATH_PREFIX + "joblet_2djobs_2eslice"
 _JOB_PATH_PREFIX = UNIT_PATH_PREFIX + "joblet_2djob_2d"
 _JOB_PATH_SUFFIX = "_2eservice"
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")

@@ -8,18 +8,18 @@ hides by not mounting: the root is a skeleton directory with the host's ``/usr``
 not there needs no ``Protect…``.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
 from joblet_agent.ports import LaunchPlan
+from joblet_agent.systemd.limits import limit_properties
 from joblet_agent.systemd.names import AGENT_UNIT, JOBS_SLICE
+from joblet_agent.systemd.property import Property, Value
 
 LAUNCHER: Final = "/usr/lib/joblet/joblet-launch"
 ENVIRONMENT_PREFIX: Final = "JOBLET_ENV_"
 ARGUMENT_PREFIX: Final = "JOBLET_ARG_"
-
-Value = bool | int | str | bytes | list["Value"]
 
 _CAP_SETGID, _CAP_SETUID, _CAP_SETPCAP, _CAP_SYS_ADMIN = 1 << 6, 1 << 7, 1 << 8, 1 << 21
 _CLONE_NEWNS, _CLONE_NEWPID = 0x0002_0000, 0x2000_0000
@@ -51,24 +51,13 @@ _DENIED_SYSTEM_CALLS: Final[list[Value]] = [
 
 
 @dataclass(frozen=True, slots=True)
-class Property:
-    """One property of a job's unit."""
-
-    name: str
-    signature: str
-    value: Value
-    origin: str
-    """The option or configuration key it comes from, or the promise it keeps."""
-    manual: str
-
-
-@dataclass(frozen=True, slots=True)
 class UnitSettings:
     """What is the same for every job of this agent."""
 
     systemd_version: int
     stop_grace: timedelta
     max_tasks: int
+    """Of a job whose record tells none: an agent without such limits wrote it."""
     tmp_size: int
     """Bytes of a job's ``/tmp`` and ``/dev/shm``, each."""
 
@@ -79,7 +68,7 @@ def unit_properties(plan: LaunchPlan, settings: UnitSettings) -> list[Property]:
         *_service(plan),
         *_command(plan),
         *_files(plan, settings),
-        *_limits(settings),
+        *_limits(plan, settings),
         *_namespaces(),
         *_privileges(settings),
     ]
@@ -166,17 +155,19 @@ def _files(plan: LaunchPlan, settings: UnitSettings) -> list[Property]:
     return properties
 
 
-def _limits(settings: UnitSettings) -> list[Property]:
+def _limits(plan: LaunchPlan, settings: UnitSettings) -> list[Property]:
     grace_usec = int(settings.stop_grace / timedelta(microseconds=1))
+    resources = plan.spec.resources
+    resources = replace(resources, max_tasks=resources.max_tasks or settings.max_tasks)
     return [
         Property("TimeoutStopUSec", "t", grace_usec, "jobs.stop_grace", "systemd.service(5)"),
         Property("KillMode", "s", "control-group", "a stop reaches every process", "systemd.kill(5)"),
-        Property("TasksMax", "t", settings.max_tasks, "jobs.max_tasks", "systemd.resource-control(5)"),
         # The other controllers are counted by default.
         Property("MemoryAccounting", "b", True, "final figures", "systemd.resource-control(5)"),
         Property("IOAccounting", "b", True, "final figures", "systemd.resource-control(5)"),
         Property("OOMPolicy", "s", "kill", "a job out of memory ends as a whole", "systemd.service(5)"),
         Property("LimitCORE", "t", 0, "memory of jobs is not written to disk", "systemd.exec(5)"),
+        *limit_properties(resources, plan.disks),
     ]
 
 

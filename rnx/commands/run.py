@@ -74,6 +74,7 @@ def _check_together(flags: FlagValues, settings: Settings) -> None:
 def _request_fields(flags: FlagValues, command: Sequence[str]) -> dict[str, Any]:
     """Return the fields of a RunJobRequest; read and checked before anything is loaded or sent."""
     from rnx.environment import read_variables, warnings  # noqa: PLC0415
+    from rnx.limits import limit_fields  # noqa: PLC0415
 
     environment = read_variables("--env", _many(flags, "env"))
     secrets = read_variables("--secret-env", _many(flags, "secret_env"))
@@ -89,12 +90,8 @@ def _request_fields(flags: FlagValues, command: Sequence[str]) -> dict[str, Any]
         "network": flags.get("network", ""),
         "volumes": _many(flags, "volume"),
         "runtime": flags.get("runtime", ""),
-        "timeout": flags.get("timeout", ""),
         "schedule": _schedule(str(flags.get("schedule", ""))),
-        "max_cpu": flags.get("max_cpu", 0),
-        "max_memory": flags.get("max_memory", 0),
-        "max_io_bps": flags.get("max_iobps", 0),
-        "cpu_cores": flags.get("cpu_cores", ""),
+        **limit_fields(flags),
         "gpu_count": flags.get("gpu", 0),
         "gpu_memory_mb": _megabytes(str(flags.get("gpu_memory", ""))),
         "uploads": _uploads(flags),

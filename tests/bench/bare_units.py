@@ -71,9 +71,12 @@ class BareUnits:
         version = await self._call(
             _SYSTEMD, "/org/freedesktop/systemd1", _PROPERTIES, "Get", "ss", [_MANAGER, "Version"]
         )
-        jobs = AgentConfig().jobs
+        config = AgentConfig()
         self._settings = UnitSettings(
-            require_host(version[0].value), jobs.stop_grace, jobs.max_tasks, jobs.tmp_size
+            require_host(version[0].value),
+            config.jobs.stop_grace,
+            config.limits.default.max_tasks,
+            config.jobs.tmp_size,
         )
 
     def close(self) -> None:

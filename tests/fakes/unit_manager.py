@@ -14,12 +14,12 @@ first. What a unit does is told by the job's command::
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from joblet_agent.errors import HostUnavailable, LaunchFailed
+from joblet_agent.errors import HostUnavailable, LaunchFailed, NotFound
 from joblet_agent.model.job import Explanation, JobId
 from joblet_agent.ports import Accounted, LaunchPlan, UnitListener, UnitPhase, UnitStatus
 from tests.fakes.invocations import FakeInvocations
@@ -51,6 +51,9 @@ class FakeUnitManager:
         """What was counted for units, by job."""
         self.cgroups = Path("/nonexistent")
         """Where control groups are; they are made by the test."""
+        self.limits: dict[JobId, dict[str, object]] = {}
+        """What was changed of the limits of units that run."""
+        self.refuses_limits = False
         self._journal = journal or FakeInvocations()
         self._listener: UnitListener = _nobody
         self._resync: Callable[[], None] = _nothing
@@ -73,6 +76,20 @@ class FakeUnitManager:
             self._begin(plan)
         if command in {"unanswered", "lost"}:
             raise HostUnavailable("cannot ask systemd: no answer", reason="SYSTEMD_UNAVAILABLE")
+
+    async def set_limits(self, plan: LaunchPlan, names: Collection[str]) -> None:
+        self._called("limits", plan.job_id)
+        if plan.job_id not in self.units:
+            raise NotFound("systemd does not know the unit", reason="UNIT_NOT_FOUND")
+        if self.refuses_limits:
+            raise LaunchFailed("systemd refused SetUnitProperties: no", reason="SYSTEMD_REFUSED")
+        self.limits.setdefault(plan.job_id, {}).update(
+            {name: getattr(plan.spec.resources, name) for name in names}
+        )
+
+    async def ceilings(self) -> Mapping[str, str]:
+        self._check()
+        return {"MemoryMax": "8GiB"}
 
     async def stop(self, job_id: JobId) -> None:
         self._called("stop", job_id)
@@ -119,6 +136,10 @@ class FakeUnitManager:
 
     def unit_name(self, job_id: JobId) -> str:
         return f"joblet-job-{job_id}.service"
+
+    @property
+    def slice_name(self) -> str:
+        return "joblet-jobs.slice"
 
     def explain(self, plan: LaunchPlan) -> Explanation:
         return Explanation(unit=self.unit_name(plan.job_id), properties=(), systemd_run=plan.spec.command)

@@ -13,11 +13,14 @@ ROW = re.compile(r"^\| `([a-z_.]+)` \| `([^`]+)` \| ", re.MULTILINE)
 def test_the_documented_keys_and_defaults_are_those_of_the_program(tmp_path: Path) -> None:
     rows = dict(ROW.findall(DOCUMENT.read_text(encoding="utf-8")))
     assert rows.keys() == known_keys(AgentConfig)
-    lines: dict[str, list[str]] = {}
+    text, sections = "", list[str]()
     for key, default in rows.items():
-        section, _, name = key.rpartition(".")
-        lines.setdefault(section, []).append(f"{'  ' if section else ''}{name}: {default}\n")
-    text = "".join(lines.pop("")) + "".join(f"{name}:\n{''.join(keys)}" for name, keys in lines.items())
+        *inside, name = key.split(".")
+        kept = [old for old, new in zip(sections, inside, strict=False) if old == new]
+        for depth, section in enumerate(inside[len(kept) :], len(kept)):
+            text += f"{'  ' * depth}{section}:\n"
+        text += f"{'  ' * len(inside)}{name}: {default}\n"
+        sections = inside
     file = tmp_path / "agent.yml"
     file.write_text(text, encoding="utf-8")
     assert load_config(file) == AgentConfig()

@@ -149,7 +149,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path, kind: str) -> None:
         ),
         ("jobs: 5\n", "1: jobs: expected keys of the section, not '5'"),
         ("log_level:\n  a: b\n", "2: log_level: expected a value, not a section"),
-        ("jobs:\n  max_tasks:\n", "2: jobs.max_tasks: expected a whole number from 1 to 4194304, not ''"),
+        ("jobs:\n  uid_count:\n", "2: jobs.uid_count: expected a whole number from 1 to 2147483648, not ''"),
         ("log_level: loud", "1: log_level: expected one of debug, info, warning, error, not 'loud'"),
         ("socket: {path: run}", "1: socket.path: expected an absolute path without '..', not 'run'"),
         (f"socket: {{path: /{'a' * 107}}}", None),
@@ -169,7 +169,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path, kind: str) -> None:
         ("log_level: info\n---\nlog_level: info\n", "2: a second document begins"),
         ("a: {b: {c: {d: {e: f}}}}", "1: sections are nested too deeply"),
         ("? {a: b}\n: c\n", "1: expected a key"),
-        ("jobs:\n\tmax_tasks: 1\n", None),
+        ("jobs:\n\tuid_count: 1\n", None),
         ('a: "\\UFFFFFFFF"\n', None),
         ("log_level: info\na: \x01\n", None),
         (b"log_level: info\na: \xff\n", "2: not UTF-8"),
@@ -203,7 +203,7 @@ def test_a_name_that_yaml_takes_for_something_else_wants_quotes(path: Path, valu
 
 
 def test_all_faults_are_told_at_once(path: Path) -> None:
-    told = problems(path, "a: 1\njobs:\n  max_tasks: x\n  uid_count: 5\nrpc: 7\nlogs: {journal: 3}\n")
+    told = problems(path, "a: 1\njobs:\n  max_waiting: x\n  uid_count: 5\nrpc: 7\nlogs: {journal: 3}\n")
     assert [line.split(":")[0] for line in told] == ["1", "3", "5", "6", "4"]
 
 
@@ -246,7 +246,7 @@ def test_a_megabyte_is_the_most(path: Path) -> None:
 
 YAML_PIECES = [
     "jobs:",
-    "max_tasks: ",
+    "max_waiting: ",
     "log_level: ",
     "socket:\n  path: ",
     "/a",

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
-from joblet_agent.config import AgentConfig, JobsConfig
+from joblet_agent.config import AgentConfig, JobsConfig, LimitsConfig
 from joblet_agent.errors import LimitReached, StoreFailed
+from joblet_agent.jobs.limits import LimitPolicy
 from joblet_agent.jobs.log_keeper import LogKeeper
 from joblet_agent.jobs.logs import LogReader
 from joblet_agent.jobs.metrics.reader import MetricsReader
@@ -20,9 +21,11 @@ from joblet_agent.jobs.tracker import JobTracker
 from joblet_agent.jobs.uids import UidPool
 from joblet_agent.model.identity import Identity, Role
 from joblet_agent.model.job import JobId, JobRecord, JobSpec, JobState
+from joblet_agent.model.resources import NOTHING, Resources
 from joblet_agent.ports import JobStore, UnitManager
 from tests.fakes.clock import FakeClock
 from tests.fakes.file_watcher import FakeFileWatcher
+from tests.fakes.host import FakeHost
 from tests.fakes.invocations import FakeInvocations
 from tests.fakes.job_store import MemoryJobStore
 from tests.fakes.journal_copy import FakeJournalCopy
@@ -94,12 +97,13 @@ class Core:
         host: Host,
         *,
         jobs: JobsConfig | None = None,
+        limits: LimitsConfig | None = None,
         store: JobStore | None = None,
         units: UnitManager | None = None,
         boot_id: str = BOOT,
     ) -> None:
         jobs = jobs or JobsConfig()
-        self.config = replace(AgentConfig(), jobs=jobs)
+        self.config = replace(AgentConfig(), jobs=jobs, limits=limits or LimitsConfig())
         self.host = host
         self.store = store or host.store
         self.units = units or host.units
@@ -142,6 +146,7 @@ class Core:
             clock=self.clock,
             paths=host.paths,
             root=self.root,
+            limits=LimitPolicy(self.config.limits, FakeHost(host.home / "host"), disks=()),
         )
 
     async def open(self) -> None:
@@ -154,8 +159,8 @@ class Core:
         self.units.listen(lambda _status: None, lambda: None)
         self.logs.close()
 
-    async def run(self, command: str, *args: str) -> JobRecord:
-        return await self.service.run(JobSpec(command, args), CALLER)
+    async def run(self, command: str, *args: str, resources: Resources = NOTHING) -> JobRecord:
+        return await self.service.run(JobSpec(command, args, resources=resources), CALLER)
 
     async def state(self, job_id: JobId) -> JobState:
         return (await self.service.get(job_id)).state

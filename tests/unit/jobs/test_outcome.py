@@ -1,11 +1,13 @@
 """The whole table of ends: spec, Outcome, and R9."""
 
 import signal
+from datetime import timedelta
 
 import pytest
 
 from joblet_agent.jobs.outcome import outcome_of, signal_name
 from joblet_agent.model.job import JobId, JobState, Outcome, Reason
+from joblet_agent.model.resources import NOTHING, Resources
 from joblet_agent.ports import UnitPhase, UnitStatus
 
 JOB = JobId("7f3a0000-0000-4000-8000-000000000001")
@@ -14,12 +16,18 @@ SIGNALS = sorted({*range(1, 32), *range(signal.SIGRTMIN, signal.SIGRTMAX + 1)} -
 
 
 def outcome(
-    kind: str, number: int, result: str = "success", *, report: str = LAUNCHED, stop: bool = False
+    kind: str,
+    number: int,
+    result: str = "success",
+    *,
+    report: str = LAUNCHED,
+    stop: bool = False,
+    resources: Resources = NOTHING,
 ) -> Outcome:
     status = UnitStatus(
         JOB, UnitPhase.ENDED, invocation_id="a" * 32, exit_kind=kind, exit_status=number, result=result
     )
-    return outcome_of(status, stop_requested=stop, launch_report=report, command="cmd")
+    return outcome_of(status, stop_requested=stop, launch_report=report, command="cmd", resources=resources)
 
 
 def test_success() -> None:
@@ -85,9 +93,19 @@ def test_out_of_memory() -> None:
     )
 
 
-def test_time_limit() -> None:
-    found = outcome("killed", 15, "timeout")
-    assert (found.state, found.reason, found.signal) == (JobState.FAILED, Reason.TIMEOUT, 15)
+def test_out_of_memory_tells_the_limit() -> None:
+    found = outcome("killed", 9, "oom-kill", resources=Resources(max_memory=64 << 20))
+    assert found.message == "out of memory: its limit is 64MiB"
+
+
+@pytest.mark.parametrize(("kind", "number"), [("killed", 15), ("killed", 9), ("exited", 0), ("exited", 3)])
+def test_time_limit(kind: str, number: int) -> None:
+    found = outcome(kind, number, "timeout", resources=Resources(timeout=timedelta(seconds=90)))
+    assert (found.state, found.reason, found.message) == (
+        JobState.FAILED,
+        Reason.TIMEOUT,
+        "timed out after 1m30s",
+    )
 
 
 @pytest.mark.parametrize(

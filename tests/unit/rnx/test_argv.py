@@ -39,13 +39,13 @@ def test_an_empty_value_is_a_value() -> None:
     [
         (["--netwrok=x", "true"], "unknown flag: --netwrok", "did you mean --network?"),
         (["-x", "true"], "unknown flag: -x", "put -- before a command that begins with a dash"),
-        (["--max-cpu=many", "true"], "cannot read --max-cpu=many: expected a whole number", ""),
-        (["--max-cpu=-1", "true"], "cannot read --max-cpu=-1: expected a whole number", ""),
-        (["--max-cpu=1.5", "true"], "cannot read --max-cpu=1.5: expected a whole number", ""),
+        (["--max-tasks=many", "true"], "cannot read --max-tasks=many: expected a whole number", ""),
+        (["--nice=-1", "true"], "cannot read --nice=-1: expected a whole number", ""),
+        (["--nice=1.5", "true"], "cannot read --nice=1.5: expected a whole number", ""),
         (["--gpu=٣", "true"], "cannot read --gpu=٣: expected a whole number", ""),
         (
-            ["--max-memory=2147483648", "true"],
-            "cannot read --max-memory=2147483648: the largest number is 2147483647",
+            ["--max-tasks=2147483648", "true"],
+            "cannot read --max-tasks=2147483648: the largest number is 2147483647",
             "",
         ),
         (["--attach=maybe", "true"], "cannot read --attach=maybe: a switch is true or false", ""),
@@ -66,11 +66,11 @@ def test_everything_after_two_dashes_is_untouched(words: list[str]) -> None:
 
 
 def test_the_environment_fills_flags_that_were_not_given() -> None:
-    environment = {"RNX_RUN_NETWORK": "none", "RNX_RUN_MAX_CPU": "50", "RNX_RUN_NAME": "theirs"}
+    environment = {"RNX_RUN_NETWORK": "none", "RNX_RUN_MAX_TASKS": "50", "RNX_RUN_NAME": "theirs"}
     assert with_environment({"name": "mine"}, RUN_FLAGS, environment) == {
         "name": "mine",
         "network": "none",
-        "max_cpu": 50,
+        "max_tasks": 50,
     }
 
 

@@ -1,7 +1,7 @@
 """A server in this process on a socket of its own, with fake jobs behind it."""
 
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -27,6 +27,8 @@ from joblet_agent.model.job import (
     LogQuery,
 )
 from joblet_agent.model.metrics import MetricsQuery, Reading
+from joblet_agent.model.node import Node
+from joblet_agent.model.resources import Resources
 from joblet_agent.rpc.auth import Authenticator, local_caller
 from joblet_agent.rpc.methods import defined_methods
 from joblet_agent.rpc.server import AgentServer, build_server
@@ -61,6 +63,10 @@ class FakeJobs:
 
     async def get(self, given: str) -> JobRecord:
         self._called("get", given)
+        return self.record
+
+    async def update(self, given: str, changes: Mapping[str, Any], caller: Identity) -> JobRecord:
+        self._called("update", given, dict(changes), caller)
         return self.record
 
     async def stop(self, given: str, *, force: bool) -> JobRecord:
@@ -135,6 +141,29 @@ class FakeWatches:
         return self.sightings()
 
 
+NODE = Node(
+    host_name="host",
+    online_cpus="0-3",
+    memory=2**33,
+    running_jobs=2,
+    waiting_jobs=1,
+    max_concurrent=1000,
+    max_waiting=100_000,
+    slice="joblet-jobs.slice",
+    ceilings={"MemoryMax": "8GiB"},
+    defaults=Resources(max_tasks=4096),
+    maxima={"admin": Resources(), "operator": Resources(max_memory=2**30, timeout=timedelta(hours=1))},
+    unenforced=("--io-weight",),
+)
+
+
+class FakeNode:
+    """Answers with NODE."""
+
+    async def describe(self) -> Node:
+        return NODE
+
+
 class Caller:
     """Calls methods by their name in the definition (``JobService/RunJob``)."""
 
@@ -188,7 +217,8 @@ async def serving(
     with tempfile.TemporaryDirectory(prefix="rpc-") as directory:
         socket = SocketConfig(path=Path(directory) / "agent.sock", group=group)
         config = AgentConfig(socket=socket, rpc=rpc or RpcConfig())
-        server = build_server(Services(jobs, watches or FakeWatches()), config, authenticate=authenticate)
+        services = Services(jobs, watches or FakeWatches(), FakeNode())
+        server = build_server(services, config, authenticate=authenticate)
         await server.start()
         try:
             target = f"unix:{socket.path}"

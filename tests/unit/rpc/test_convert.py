@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from joblet_agent.errors import JobletError, NotOffered
+from joblet_agent.errors import InvalidRequest, JobletError, NotOffered
 from joblet_agent.jobs.check import check_spec
+from joblet_agent.jobs.limits import LIMITS
 from joblet_agent.model.job import JobSpec, JobState, Outcome, Reason
+from joblet_agent.model.resources import Resources
 from joblet_agent.pb import joblet_pb2 as pb
 from joblet_agent.rpc.convert import (
     job_to_proto,
@@ -19,16 +21,13 @@ from joblet_agent.rpc.convert import (
     status_to_proto,
 )
 from joblet_agent.rpc.decode import decoded
+from joblet_agent.rpc.limits import changes_from_proto
 from joblet_agent.rpc.offered import REFUSED_OPTIONS
 from tests.unit.rpc.serving import ID, NOW, RECORD
 
-OFFERED = {"name", "command", "args", "network", "work_dir", "environment"}
+OFFERED = {"name", "command", "args", "network", "work_dir", "environment"} | set(LIMITS)
 
 SET: dict[str, Any] = {
-    "max_cpu": 50,
-    "cpu_cores": "0-1",
-    "max_memory": -1,
-    "max_io_bps": 1,
     "uploads": [pb.FileUpload(path="x")],
     "schedule": "2026-01-31T12:00:00Z",
     "skip_missed": True,
@@ -40,7 +39,6 @@ SET: dict[str, Any] = {
     "secret_environment": {"A": "geheim"},
     "gpu_count": 1,
     "gpu_memory_mb": 1,
-    "timeout": "1h",
 }
 
 
@@ -69,6 +67,32 @@ def test_a_request_becomes_a_spec() -> None:
     assert spec_from_proto(request) == JobSpec("sh", ("", "$X%i\n"), "n", {"A": "b=c"}, "none", "/w")
 
 
+def test_limits_become_resources() -> None:
+    request = pb.RunJobRequest(command="true", nice=5, cpu_weight=200, io_weight=300, **LIMIT_FIELDS)
+    assert spec_from_proto(request).resources == RESOURCES
+    assert spec_from_proto(pb.RunJobRequest(command="true")).resources == Resources()
+
+
+@pytest.mark.parametrize("text", ["0s", "30", "-1s", "1h 30m", "soon", "1.5h", "99999999d"])
+def test_a_time_limit_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        spec_from_proto(pb.RunJobRequest(command="true", timeout=text))
+    assert caught.value.reason == "BAD_LIMIT"
+    assert str(caught.value).startswith(f"cannot run job: cannot read --timeout={text!r}: expected ")
+
+
+def test_what_an_update_leaves_out_is_no_change() -> None:
+    assert changes_from_proto(pb.UpdateJobRequest(uuid="x")) == {}
+    request = pb.UpdateJobRequest(uuid="x", max_cpu=0, cpu_cores="", max_memory=64, timeout="", nice=0)
+    assert changes_from_proto(request) == {
+        "max_cpu": 0,
+        "cpu_cores": "",
+        "max_memory": 64 << 20,
+        "timeout": timedelta(0),
+        "nice": 0,
+    }
+
+
 @pytest.mark.parametrize(
     ("outcome", "code"),
     [
@@ -85,9 +109,20 @@ def test_r9_the_published_exit_code(outcome: Outcome | None, code: int) -> None:
     assert published_exit_code(replace(RECORD, outcome=outcome)) == code
 
 
+RESOURCES = Resources(150, 64 << 20, 1_000_000, "0-1", 50, timedelta(seconds=90), 5, 200, 300)
+
+LIMIT_FIELDS: dict[str, Any] = {
+    "max_cpu": 150,
+    "cpu_cores": "0-1",
+    "max_memory": 64,
+    "max_io_bps": 1_000_000,
+    "max_tasks": 50,
+    "timeout": "1m30s",
+}
+
 FULL = replace(
     RECORD,
-    spec=JobSpec("sh", ("-c", "x"), "nightly", {"A": "b"}, "none"),
+    spec=JobSpec("sh", ("-c", "x"), "nightly", {"A": "b"}, "none", resources=RESOURCES),
     state=JobState.FAILED,
     started_at=NOW,
     ended_at=NOW + timedelta(seconds=1),
@@ -98,6 +133,7 @@ FULL = replace(
 )
 
 ROW: dict[str, Any] = {
+    **LIMIT_FIELDS,
     "uuid": ID,
     "name": "nightly",
     "command": "sh",
@@ -132,6 +168,9 @@ def test_a_record_becomes_a_status() -> None:
         main_pid=7,
         started_by="local",
         profile="default",
+        nice=5,
+        cpu_weight=200,
+        io_weight=300,
     )
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from joblet_agent.model.job import JobId, JobRecord, JobSpec, JobState, Outcome, Reason
 from joblet_agent.model.metrics import FIGURES, Usage
+from joblet_agent.model.resources import Resources
 from joblet_agent.store.records import BrokenRecord, record_of, row_of, usec_of
 
 TEXT = st.text(st.characters(), max_size=8)
@@ -24,6 +25,18 @@ SPEC = {
     "work_dir": TEXT,
     "schedule": TEXT,
     "skip_missed": st.booleans(),
+    "resources": st.builds(
+        Resources,
+        max_cpu=INT64,
+        max_memory=INT64,
+        max_io_bps=INT64,
+        cpu_cores=TEXT,
+        max_tasks=INT64,
+        timeout=st.timedeltas(),
+        nice=INT64,
+        cpu_weight=INT64,
+        io_weight=INT64,
+    ),
 }
 RECORD = {
     "id": st.uuids(version=4).map(str).map(JobId),
@@ -45,6 +58,7 @@ RECORD = {
     "scheduled_at": st.none() | TIMES,
     "schedule_id": TEXT,
     "usage": st.none() | st.builds(Usage, **dict.fromkeys(FIGURES, INT64), is_partial=st.booleans()),
+    "unapplied_limits": st.lists(TEXT).map(tuple),
 }
 
 

@@ -8,7 +8,8 @@ from dbus_next.message import Message
 from dbus_next.signature import Variant
 
 from joblet_agent.ports import LaunchPlan
-from joblet_agent.systemd.properties import LAUNCHER, Property, unit_properties
+from joblet_agent.systemd.properties import LAUNCHER, unit_properties
+from joblet_agent.systemd.property import Property
 from tests.unit.systemd.plans import RELEASES, plan, settings
 
 HOSTILE = (
