@@ -31,7 +31,7 @@ _STATUS_OF_REASON = {
     "host-rebooted": Exit.OURS,
     "lost": Exit.OURS,
 }
-_SPEAKS_FOR_ITSELF = frozenset({"", "exit-code", "signal", "stopped"})
+_SPEAKS_FOR_ITSELF = frozenset({"", "exit-code", "stopped"})
 
 
 class Patience:

@@ -3,14 +3,15 @@
 import errno
 import signal
 
-from joblet_agent.model.job import JobState, Outcome, Reason
-from joblet_agent.model.resources import NOTHING, Resources
+from joblet_agent.jobs.plan import search_path
+from joblet_agent.model.job import JobSpec, JobState, Outcome, Reason
+from joblet_agent.model.resources import Resources
 from joblet_agent.model.units import format_bytes, format_duration
 from joblet_agent.ports import UnitStatus
 
 # systemd.exec(5), "Process Exit Codes": set-up steps that failed before the launcher ran.
+_WORK_DIR_STATUS = 200
 _SETUP_STEPS = {
-    200: "the working directory is missing or not accessible",
     203: "the launcher is missing: is the package installed completely?",
     209: "its log file could not be opened",
     214: "its scheduling could not be set",
@@ -21,36 +22,34 @@ _SETUP_STEPS = {
     228: "its system call filter could not be installed",
     243: "its credentials could not be set up",
 }
+WORK_DIR = "/work"
 _FIRST_SETUP_STATUS, _LAST_SETUP_STATUS = 200, 245
 _LAUNCHED = "0 launched"
 _NOT_FOUND = {errno.ENOENT, errno.ENOTDIR}
 _NOT_FOUND_STATUS, _CANNOT_INVOKE_STATUS = 127, 126
+_MISSING_INTERPRETER = "missing interpreter: "
+_MOST_SHOWN = 200
 
 
 def outcome_of(  # noqa: PLR0911 - one return for each row of the table
-    status: UnitStatus,
-    *,
-    stop_requested: bool,
-    launch_report: str,
-    command: str,
-    resources: Resources = NOTHING,
+    status: UnitStatus, *, stop_requested: bool, launch_report: str, spec: JobSpec
 ) -> Outcome:
-    """Say how the job ended.
+    """Say how the job ended, and of each failure why in one line.
 
     ``launch_report`` is what the launcher wrote (units/joblet-launch); empty if it never ran.
     """
-    failure = _launch_failure(status, launch_report, command)
+    failure = _launch_failure(status, launch_report, spec)
     if failure is not None and not (stop_requested and not status.exit_kind):
         return failure
     if stop_requested:
         return _ended(status, JobState.STOPPED, Reason.STOPPED)
     match status.result, status.exit_kind, status.exit_status:
         case "oom-kill", _, _:
-            return _ended(status, JobState.FAILED, Reason.OOM_KILL, _out_of_memory(resources))
+            return _ended(status, JobState.FAILED, Reason.OOM_KILL, _out_of_memory(spec.resources))
         case "timeout", _, _:
-            return _ended(status, JobState.FAILED, Reason.TIMEOUT, _timed_out(resources))
+            return _ended(status, JobState.FAILED, Reason.TIMEOUT, _timed_out(spec.resources))
         case _, "killed" | "dumped", number:
-            return _ended(status, JobState.FAILED, Reason.SIGNAL, f"killed by {signal_name(number)}")
+            return _ended(status, JobState.FAILED, Reason.SIGNAL, f"killed by {_signal(number)}")
         case _, "", _:  # never a success: systemd answers with zeros for what it does not know
             return _ended(status, JobState.FAILED, Reason.LOST, "its command ran, nobody knows how it ended")
         case _, _, 0:
@@ -86,10 +85,15 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _launch_failure(status: UnitStatus, launch_report: str, command: str) -> Outcome | None:
+def _signal(number: int) -> str:
+    name = signal_name(number)
+    return name if name == f"signal {number}" else f"signal {number} ({name})"
+
+
+def _launch_failure(status: UnitStatus, launch_report: str, spec: JobSpec) -> Outcome | None:
     lines = launch_report.splitlines()
     if not lines:
-        return _setup_failure(status)
+        return _setup_failure(status, spec)
     if lines[-1] == _LAUNCHED:
         return None
     number, _, text = lines[-1].partition(" ")
@@ -97,23 +101,39 @@ def _launch_failure(status: UnitStatus, launch_report: str, command: str) -> Out
     if "cannot " in text:
         return start_failed(f"could not start: {text}")
     if cause in _NOT_FOUND:
-        return Outcome(
-            JobState.FAILED, Reason.NOT_FOUND, _NOT_FOUND_STATUS, 0, f"program not found: {command!r}"
-        )
-    return Outcome(
-        JobState.FAILED,
-        Reason.CANNOT_INVOKE,
-        _CANNOT_INVOKE_STATUS,
-        0,
-        f"program cannot be executed: {command!r}: {text}",
-    )
+        why = f"program not found: {_shown(spec.command)}{_where(spec, text)}"
+        return Outcome(JobState.FAILED, Reason.NOT_FOUND, _NOT_FOUND_STATUS, 0, why)
+    why = f"program cannot be executed: {_shown(spec.command)}: {text}"
+    return Outcome(JobState.FAILED, Reason.CANNOT_INVOKE, _CANNOT_INVOKE_STATUS, 0, why)
 
 
-def _setup_failure(status: UnitStatus) -> Outcome | None:
+def _where(spec: JobSpec, text: str) -> str:
+    """Say where a program was looked for, or what else is missing (execvp(3))."""
+    if text.startswith(_MISSING_INTERPRETER):
+        return f" needs {text.removeprefix(_MISSING_INTERPRETER)}, which is missing"
+    if spec.command.startswith("/"):
+        return ""
+    if "/" in spec.command:
+        return f" in {spec.work_dir or WORK_DIR}"
+    return f" in PATH={_cut(search_path(spec))}"
+
+
+def _shown(text: str) -> str:
+    return repr(_cut(text))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MOST_SHOWN else text[: _MOST_SHOWN - 3] + "..."
+
+
+def _setup_failure(status: UnitStatus, spec: JobSpec) -> Outcome | None:
     if not status.exit_kind:
         word = "nothing ran" if status.result in {"", "success"} else status.result
         return start_failed(f"could not start: systemd says: {word}")
     if status.exit_kind == "exited" and _FIRST_SETUP_STATUS <= status.exit_status <= _LAST_SETUP_STATUS:
-        step = _SETUP_STEPS.get(status.exit_status, f"set-up step {status.exit_status} failed")
+        if status.exit_status == _WORK_DIR_STATUS:
+            step = f"the working directory {_shown(spec.work_dir or WORK_DIR)} is missing or not accessible"
+        else:
+            step = _SETUP_STEPS.get(status.exit_status, f"set-up step {status.exit_status} failed")
         return start_failed(f"could not start: {step}")
     return None

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from joblet_agent.jobs.paths import AgentPaths
-from joblet_agent.model.job import JobRecord
+from joblet_agent.model.job import JobRecord, JobSpec
 from joblet_agent.ports import LaunchPlan
 
 PROGRAMS = Path("/usr")
@@ -26,6 +26,11 @@ def launch_plan(record: JobRecord, paths: AgentPaths, root: Path) -> LaunchPlan:
         disks=(PROGRAMS, own.work),
         environment=_environment(record),
     )
+
+
+def search_path(spec: JobSpec) -> str:
+    """Return where a command without a slash is looked for: the PATH that the job gets."""
+    return spec.environment.get("PATH", _SEARCH_PATH)
 
 
 def _environment(record: JobRecord) -> dict[str, str]:

@@ -252,8 +252,7 @@ class JobTracker:
             status,
             stop_requested=record.stop_requested,
             launch_report=report,
-            command=record.spec.command,
-            resources=record.spec.resources,
+            spec=record.spec,
         )
         if job.was_stopping and not record.stop_requested and outcome.reason in _ENDS_BY_STOP:
             outcome = await self._stopped_by_others(outcome)

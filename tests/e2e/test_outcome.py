@@ -5,12 +5,13 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from joblet_agent.pb import joblet_pb2 as pb
 from tests.e2e.agent import JOBS, Client, command, eventually
-from tests.e2e.host import configured, in_parallel, refusal, rnx, rnx_json, running, shown, unit_of
+from tests.e2e.host import configured, in_parallel, journal, refusal, rnx, rnx_json, running, shown, unit_of
 
 pytestmark = pytest.mark.systemd
 
@@ -54,7 +55,7 @@ def test_r9_every_signal_is_told(client: Client) -> None:
     )
     statuses = [client.ended(job_id) for job_id in ids]
     assert [_end(status) for status in statuses] == [("FAILED", "signal", -1, number) for number in SIGNALS]
-    assert statuses[SIGNALS.index(11)].message == "killed by SIGSEGV"
+    assert statuses[SIGNALS.index(11)].message == "killed by signal 11 (SIGSEGV)"
 
 
 @pytest.mark.usefixtures("client")
@@ -62,6 +63,20 @@ def test_r9_an_attached_run_tells_the_signal_as_a_shell_does() -> None:
     numbers = [1, 2, 6, 9, 11, 13, 15, 40]
     got = in_parallel(lambda number: rnx("run", "--attach", "sh", "-c", f"kill -{number} $$"), numbers)
     assert [done.returncode for done in got] == [128 + number for number in numbers]
+    assert got[3].stderr == b"rnx: killed by signal 9 (SIGKILL)\n"
+
+
+@pytest.mark.parametrize("command", ["joblet-test-script", "/usr/local/bin/joblet-test-script"])
+def test_r9_a_script_without_its_interpreter_says_which_one_is_missing(client: Client, command: str) -> None:
+    script = Path("/usr/local/bin/joblet-test-script")
+    script.write_text("#! /opt/no-such-python -E\n", encoding="ascii")
+    script.chmod(0o755)
+    try:
+        status = client.ended(client.run(command))
+    finally:
+        script.unlink()
+    assert _end(status) == ("FAILED", "program-not-found", 127, 0)
+    assert status.message == f"program not found: '{command}' needs /opt/no-such-python, which is missing"
 
 
 def test_r9_a_signal_from_outside_is_told(client: Client) -> None:
@@ -89,13 +104,30 @@ def test_r9_the_end_of_the_command_is_the_end_of_what_it_left_behind(client: Cli
 
 
 CANNOT_START = [
-    pytest.param(["/no/such/program"], 127, "program-not-found", 127, "program not found", id="path"),
-    pytest.param(["no-such-program"], 127, "program-not-found", 127, "program not found", id="name"),
+    pytest.param(
+        ["/no/such/program"], 127, "program-not-found", 127, "not found: '/no/such/program'", id="path"
+    ),
+    pytest.param(
+        ["no-such"], 127, "program-not-found", 127, "'no-such' in PATH=/usr/local/sbin:/usr/", id="name"
+    ),
+    pytest.param(
+        ["--env=PATH=/etc:/work", "sh"],
+        127,
+        "program-not-found",
+        127,
+        "'sh' in PATH=/etc:/work",
+        id="own-path",
+    ),
     pytest.param(["/etc/passwd/x"], 127, "program-not-found", 127, "program not found", id="below-a-file"),
     pytest.param(["/usr"], 126, "program-not-executable", 126, "cannot be executed", id="directory"),
     pytest.param(["/etc/passwd"], 126, "program-not-executable", 126, "cannot be executed", id="text"),
     pytest.param(
-        ["--workdir=/no/such", "true"], 125, "start-failed", -1, "working directory is missing", id="work-dir"
+        ["--workdir=/no/such", "true"],
+        125,
+        "start-failed",
+        -1,
+        "the working directory '/no/such' is missing",
+        id="work-dir",
     ),
 ]
 
@@ -111,6 +143,9 @@ def test_r9_what_cannot_start_says_why(
     status = rnx_json("status", _newest())
     assert (status["status"], status["reason"], status["exitCode"]) == ("FAILED", reason, code)
     assert text in status["message"]
+    assert done.stderr.decode() == f"rnx: {status['message']}\n"
+    (ended,) = journal("JOBLET_EVENT=ended", f"JOBLET_JOB_ID={status['uuid']}")
+    assert f"FAILED: {status['message']}" in ended["MESSAGE"]
 
 
 def _newest() -> str:

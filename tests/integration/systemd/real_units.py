@@ -60,9 +60,7 @@ async def ran(units: Units, spec: JobSpec, *, prepare: Callable[[LaunchPlan], No
 async def result_of(units: Units, plan: LaunchPlan, *, stop_requested: bool = False) -> Ran:
     status = await units.ended(plan.job_id)
     report, usage = split_report(files.read_report(units.paths.job(plan.job_id)))
-    outcome = outcome_of(
-        status, stop_requested=stop_requested, launch_report=report, command=plan.spec.command
-    )
+    outcome = outcome_of(status, stop_requested=stop_requested, launch_report=report, spec=plan.spec)
     output = plan.log.read_bytes()
     await units.manager.release(plan.job_id)
     return Ran(plan, outcome, output, report, usage)

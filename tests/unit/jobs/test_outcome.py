@@ -1,16 +1,18 @@
 """The whole table of ends: spec, Outcome, and R9."""
 
 import signal
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from joblet_agent.jobs.outcome import outcome_of, signal_name
-from joblet_agent.model.job import JobId, JobState, Outcome, Reason
+from joblet_agent.model.job import JobId, JobSpec, JobState, Outcome, Reason
 from joblet_agent.model.resources import NOTHING, Resources
 from joblet_agent.ports import UnitPhase, UnitStatus
 
 JOB = JobId("7f3a0000-0000-4000-8000-000000000001")
+SPEC = JobSpec("cmd")
 LAUNCHED = "0 launched\n"
 SIGNALS = sorted({*range(1, 32), *range(signal.SIGRTMIN, signal.SIGRTMAX + 1)} - {0})
 
@@ -23,11 +25,14 @@ def outcome(
     report: str = LAUNCHED,
     stop: bool = False,
     resources: Resources = NOTHING,
+    spec: JobSpec = SPEC,
 ) -> Outcome:
     status = UnitStatus(
         JOB, UnitPhase.ENDED, invocation_id="a" * 32, exit_kind=kind, exit_status=number, result=result
     )
-    return outcome_of(status, stop_requested=stop, launch_report=report, command="cmd", resources=resources)
+    return outcome_of(
+        status, stop_requested=stop, launch_report=report, spec=replace(spec, resources=resources)
+    )
 
 
 def test_success() -> None:
@@ -76,8 +81,15 @@ def test_every_signal_is_a_failure_even_where_systemd_calls_it_success(
     number: int, kind: str, result: str
 ) -> None:
     assert outcome(kind, number, result) == Outcome(
-        JobState.FAILED, Reason.SIGNAL, -1, number, f"killed by {signal_name(number)}"
+        JobState.FAILED, Reason.SIGNAL, -1, number, _killed_by(number)
     )
+
+
+def _killed_by(number: int) -> str:
+    try:
+        return f"killed by signal {number} ({signal.Signals(number).name})"
+    except ValueError:
+        return f"killed by signal {number}"
 
 
 @pytest.mark.parametrize(
@@ -163,6 +175,47 @@ def test_commands_that_cannot_be_executed(line: str, reason: Reason, exit_code: 
     found = outcome("exited", 127, "exit-code", report=f"{LAUNCHED}{line}\n")
     assert (found.state, found.reason, found.exit_code) == (JobState.FAILED, reason, exit_code)
     assert "'cmd'" in found.message
+
+
+MISSING = "2 No such file or directory"
+LONG = "x" * 1000
+
+
+@pytest.mark.parametrize(
+    ("spec", "line", "message"),
+    [
+        (JobSpec("/no/such"), MISSING, "program not found: '/no/such'"),
+        (
+            JobSpec("nope"),
+            MISSING,
+            "program not found: 'nope' in PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        ),
+        (JobSpec("nope", environment={"PATH": "/a:/b"}), MISSING, "program not found: 'nope' in PATH=/a:/b"),
+        (JobSpec("bin/x"), MISSING, "program not found: 'bin/x' in /work"),
+        (JobSpec("./x", work_dir="/tmp/y"), MISSING, "program not found: './x' in /tmp/y"),
+        (JobSpec("/etc/passwd/x"), "20 Not a directory", "program not found: '/etc/passwd/x'"),
+        (
+            JobSpec("./run"),
+            "2 missing interpreter: /usr/bin/python9",
+            "program not found: './run' needs /usr/bin/python9, which is missing",
+        ),
+        (JobSpec("a\nb", environment={"PATH": ""}), MISSING, "program not found: 'a\\nb' in PATH="),
+        (JobSpec("/" + LONG), MISSING, f"program not found: '/{LONG[:196]}...'"),
+        (JobSpec("/usr"), "13 Permission denied", "program cannot be executed: '/usr': Permission denied"),
+        (JobSpec("x"), "8 Exec format error", "program cannot be executed: 'x': Exec format error"),
+    ],
+)
+def test_what_cannot_be_executed_says_what_and_where_it_was_looked_for(
+    spec: JobSpec, line: str, message: str
+) -> None:
+    assert outcome("exited", 127, "exit-code", report=f"{LAUNCHED}{line}\n", spec=spec).message == message
+
+
+@pytest.mark.parametrize(("work_dir", "shown"), [("/no/such", "'/no/such'"), ("", "'/work'")])
+def test_a_missing_directory_is_named(work_dir: str, shown: str) -> None:
+    found = outcome("exited", 200, "exit-code", report="", spec=JobSpec("cmd", work_dir=work_dir))
+    text = f"could not start: the working directory {shown} is missing or not accessible"
+    assert (found.reason, found.message) == (Reason.START_FAILED, text)
 
 
 @pytest.mark.parametrize("before", ["", LAUNCHED])
