@@ -11,6 +11,7 @@ from pathlib import Path
 from joblet_agent.config import AgentConfig
 from joblet_agent.errors import HostUnavailable
 from joblet_agent.inotify import InotifyWatcher
+from joblet_agent.jobs.file_service import FileService
 from joblet_agent.jobs.host import HostFacts
 from joblet_agent.jobs.limits import LimitPolicy
 from joblet_agent.jobs.log_keeper import LogKeeper
@@ -21,8 +22,10 @@ from joblet_agent.jobs.node import NodeService
 from joblet_agent.jobs.paths import AgentPaths
 from joblet_agent.jobs.plan import PROGRAMS
 from joblet_agent.jobs.registry import JobRegistry
+from joblet_agent.jobs.retention import Retention
 from joblet_agent.jobs.root import DefaultRoot
 from joblet_agent.jobs.service import JobService
+from joblet_agent.jobs.staging import UploadStaging
 from joblet_agent.jobs.tracker import JobTracker
 from joblet_agent.jobs.uids import UidPool
 from joblet_agent.jobs.watch import JobWatches
@@ -78,7 +81,7 @@ class Agent:
 
     async def _assemble(self, stack: AsyncExitStack) -> Services:
         config, paths = self._config, self._paths
-        for directory in (paths.state_dir, paths.jobs, paths.trash, paths.environments, paths.launch_reports):
+        for directory in paths.directories:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         store = await SqliteJobStore.open(paths.database)
         stack.push_async_callback(store.close)
@@ -110,6 +113,10 @@ class Agent:
             most_samples=config.metrics.history,
             enabled=config.metrics.enabled,
         )
+        retention = Retention(config=config.retention, store=store, clock=self._clock, paths=paths)
+        staging = UploadStaging(paths.uploads, config.uploads, self._clock)
+        stack.push_async_callback(staging.close)
+        await staging.open()
         tracker = JobTracker(
             registry=registry,
             store=store,
@@ -122,6 +129,7 @@ class Agent:
             paths=paths,
             root=root,
             uids=UidPool(config.jobs.uid_first, config.jobs.uid_count),
+            retention=retention,
             boot_id=_boot_id(),
             start_parallelism=config.jobs.start_parallelism,
         )
@@ -130,6 +138,8 @@ class Agent:
         stack.push_async_callback(keeper.close)  # before the tracker: it reports to it
         units.listen(tracker.on_unit, tracker.request_resync)
         await tracker.recover()
+        stack.push_async_callback(retention.close)
+        await retention.open()
         logs = LogReader(watcher, max_size=config.logs.max_size)
         stack.callback(logs.close)
         host = HostFacts()
@@ -138,6 +148,8 @@ class Agent:
             config=config,
             registry=registry,
             tracker=tracker,
+            retention=retention,
+            staging=staging,
             store=store,
             units=units,
             logs=logs,
@@ -148,9 +160,9 @@ class Agent:
             root=root,
             limits=limits,
         )
-        await jobs.retain()
         node = NodeService(config=config, registry=registry, units=units, host=host, limits=limits)
-        return Services(jobs, JobWatches(store.events, jobs.get), node)
+        files = FileService(jobs=jobs, staging=staging, paths=paths)
+        return Services(jobs, JobWatches(store.events, jobs.get), node, files)
 
 
 def _boot_id() -> str:

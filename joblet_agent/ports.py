@@ -191,6 +191,10 @@ class JobStore(Protocol):
         """Return the ended jobs beyond the newest ``keep``, and those that ended before ``before``."""
         ...
 
+    async def oldest_end(self) -> datetime | None:
+        """Return when the job ended that ended first of all that are stored; None if none has."""
+        ...
+
     async def ended_count(self) -> int:
         """Return how many ended jobs there are; costs milliseconds, so not for every job."""
         ...

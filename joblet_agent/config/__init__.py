@@ -13,6 +13,7 @@ from joblet_agent.config.values import (
     RpcConfig,
     SocketConfig,
     Unenforced,
+    UploadsConfig,
 )
 
 __all__ = [
@@ -28,5 +29,6 @@ __all__ = [
     "RpcConfig",
     "SocketConfig",
     "Unenforced",
+    "UploadsConfig",
     "load_config",
 ]

@@ -122,11 +122,34 @@ class MetricsConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class UploadsConfig:
+    """What callers may send along with jobs."""
+
+    max_size: Annotated[int, Size(KIB, 16 * TIB)] = 64 * GIB
+    """Of all files of one streamed upload; in a request ``rpc.max_message`` is the limit."""
+    max_entries: Annotated[int, Count(1, 10_000_000)] = 100_000
+    """Files and directories of one job."""
+    max_at_once: Annotated[int, Count(1, 1000)] = 16
+    """Streams."""
+    idle_timeout: Annotated[timedelta, Duration(timedelta(seconds=1), timedelta(hours=1))] = timedelta(
+        seconds=30
+    )
+    """Between two pieces of a stream."""
+    keep_for: Annotated[timedelta, Duration(timedelta(seconds=1), timedelta(days=1))] = timedelta(minutes=1)
+    """From the end of a stream until a job must have taken the files."""
+
+
+@dataclass(frozen=True, slots=True)
 class RetentionConfig:
     """How long ended jobs stay; whichever limit is reached first lets one go."""
 
     keep_ended: Annotated[int, Count(0, 10_000_000)] = 100_000
     keep_for: Annotated[timedelta, Duration(timedelta(minutes=1), _FOREVER)] = timedelta(days=30)
+    keep_work: Annotated[bool, Switch()] = True
+    """Keep what jobs have left in ``/work``."""
+    work_for: Annotated[timedelta, Duration(timedelta(seconds=1), _FOREVER)] = timedelta(days=7)
+    work_size: Annotated[int, Size(0, 1024 * TIB)] = 10 * GIB
+    """Of all kept work directories together; those of the jobs that ended first go first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,5 +173,6 @@ class AgentConfig:
     logs: LogsConfig = field(default_factory=LogsConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     retention: RetentionConfig = field(default_factory=RetentionConfig)
+    uploads: UploadsConfig = field(default_factory=UploadsConfig)
     rpc: RpcConfig = field(default_factory=RpcConfig)
     log_level: Annotated[LogLevel, OneOf(LogLevel)] = LogLevel.INFO

@@ -21,6 +21,9 @@ MOST_NAME = 64
 MOST_PATH = 4095
 """Bytes of a path: PATH_MAX without the final NUL."""
 
+LEAST_WORK, MOST_WORK = 4096, 2**50
+"""Bytes that the size of a workspace may be limited to."""
+
 _POINTER = 8
 _WORD_PREFIX = len("JOBLET_ARG_100000=")
 _LAUNCHER_PREFIX = len("JOBLET_ENV_")  # variables reach units/joblet-launch with it
@@ -45,6 +48,7 @@ def check_spec(spec: JobSpec, *, networks: Collection[str], default_network: str
         _check_variable(name, value)
     _check_total(spec)
     _check_work_dir(spec.work_dir)
+    _check_work_size(spec.work_size)
     return replace(spec, network=_checked_network(spec.network or default_network, networks))
 
 
@@ -157,6 +161,14 @@ def _check_work_dir(work_dir: str) -> None:
     raise InvalidRequest(
         f"cannot run job: working directory {quoted(work_dir)} {problem}", reason="BAD_WORK_DIR"
     )
+
+
+def _check_work_size(size: int) -> None:
+    if size and not LEAST_WORK <= size <= MOST_WORK:
+        raise InvalidRequest(
+            f"cannot run job: work size must be from {LEAST_WORK} to {MOST_WORK} bytes, not {size}",
+            reason="BAD_WORK_SIZE",
+        )
 
 
 def _checked_network(wanted: str, networks: Collection[str]) -> str:

@@ -6,22 +6,41 @@ nothing here follows a link that it made.
 
 import logging
 import os
-from collections.abc import Container
+from collections.abc import Callable, Container
 from pathlib import Path
 
 from joblet_agent.jobs.paths import AgentPaths, JobPaths
 from joblet_agent.jobs.removal import remove_tree
+from joblet_agent.jobs.tree import give_tree
 from joblet_agent.model.job import JobId
+
+Delivery = Callable[[Path], None]
+"""Makes a job's home with a work directory, and in it what came with the job. Blocking; raises OSError."""
 
 _log = logging.getLogger(__name__)
 _REPORT_MOST = 4096
 
 
+def deliver(paths: JobPaths, delivery: Delivery) -> None:
+    """Put what came with a job into its directory; it belongs to root until the job starts.
+
+    Raises OSError, e.g. for a full disk; nothing is left then.
+    """
+    try:
+        delivery(paths.work)
+    except BaseException:
+        remove_all(paths)
+        raise
+
+
 def prepare(paths: JobPaths, uid: int) -> None:
     """Make the job's directories and its empty log (0600 root). Raises OSError, e.g. for a full disk."""
     paths.home.mkdir(mode=0o700, parents=False, exist_ok=True)
-    paths.work.mkdir(mode=0o755, exist_ok=True)
-    os.chown(paths.work, uid, uid)
+    try:
+        paths.work.mkdir(mode=0o755)
+        os.chown(paths.work, uid, uid)
+    except FileExistsError:  # delivered, or from a start that was interrupted before its command ran
+        give_tree(paths.work, uid)
     for file in (paths.log, paths.launch_report):
         os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
@@ -33,6 +52,26 @@ def read_report(paths: JobPaths) -> str:
             return file.read(_REPORT_MOST).decode(errors="replace")
     except FileNotFoundError:
         return ""
+
+
+def settle_work(paths: JobPaths, *, keep: bool) -> bool:
+    """Keep or discard an ended job's work directory, an empty one in any case; say whether it is kept."""
+    if not keep:
+        discard_work(paths)
+        return False
+    try:
+        paths.work.rmdir()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True  # not empty
+    return False
+
+
+def remove_work(paths: JobPaths) -> None:
+    """Remove the work directory that was kept of an ended job."""
+    discard_work(paths)
+    _remove_tree(paths.trash)
 
 
 def discard_work(paths: JobPaths) -> None:
@@ -72,6 +111,11 @@ def remove_leftovers(paths: AgentPaths, active: Container[str]) -> None:
 def homes(paths: AgentPaths) -> list[JobId]:
     """Return the ids of all jobs that have files."""
     return [JobId(entry.name) for entry in os.scandir(paths.jobs) if entry.is_dir(follow_symlinks=False)]
+
+
+def homes_with_work(paths: AgentPaths) -> list[JobId]:
+    """Return the ids of all jobs that have a work directory."""
+    return [job_id for job_id in homes(paths) if os.path.lexists(paths.job(job_id).work)]
 
 
 def _remove(file: Path) -> None:

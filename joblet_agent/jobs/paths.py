@@ -84,6 +84,17 @@ class AgentPaths:
         return self.state_dir / "trash"
 
     @property
+    def uploads(self) -> Path:
+        """Uploads that no job has taken yet; on the file system of ``jobs``, so that a rename moves them."""
+        return self.state_dir / "uploads"
+
+    @property
+    def directories(self) -> tuple[Path, ...]:
+        """Every directory that the agent needs, parents first."""
+        kept = (self.state_dir, self.jobs, self.trash, self.uploads)
+        return (*kept, self.environments, self.launch_reports)
+
+    @property
     def lock(self) -> Path:
         """Held by the one agent of the host."""
         return self.run_dir / "agent.lock"

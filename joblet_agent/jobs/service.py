@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
@@ -10,8 +11,8 @@ from typing import Any
 
 from joblet_agent.config import AgentConfig
 from joblet_agent.errors import AmbiguousId, InvalidRequest, LimitReached, NotFound, WrongState
-from joblet_agent.jobs import files
 from joblet_agent.jobs.check import check_spec, quoted
+from joblet_agent.jobs.files import Delivery
 from joblet_agent.jobs.limits import FIXED_AT_START, LIMITS, LimitPolicy
 from joblet_agent.jobs.logs import JobEnd, LogChunk, LogReader
 from joblet_agent.jobs.metrics.reader import MetricsReader
@@ -19,8 +20,12 @@ from joblet_agent.jobs.metrics.sampler import MetricsSampler
 from joblet_agent.jobs.paths import AgentPaths
 from joblet_agent.jobs.plan import launch_plan
 from joblet_agent.jobs.registry import ActiveJob, JobRegistry
+from joblet_agent.jobs.retention import Retention
 from joblet_agent.jobs.root import DefaultRoot
+from joblet_agent.jobs.staging import UploadStaging
 from joblet_agent.jobs.tracker import JobTracker
+from joblet_agent.jobs.uploads import bring_uploads, check_uploads
+from joblet_agent.model.files import NO_UPLOADS, Uploads
 from joblet_agent.model.identity import Identity
 from joblet_agent.model.job import (
     Explanation,
@@ -43,7 +48,6 @@ NETWORKS = frozenset({"none"})
 
 _START_DEADLINE = 30.0
 _STOP_ANSWER_MOST = timedelta(seconds=8)  # published clients wait 10 s for the reply
-_DELETE_BATCH = 500
 _ID_PREFIX = re.compile(r"[0-9a-f-]{1,36}")
 _ID_LENGTH = 36
 
@@ -59,6 +63,8 @@ class JobService:
         config: AgentConfig,
         registry: JobRegistry,
         tracker: JobTracker,
+        retention: Retention,
+        staging: UploadStaging,
         store: JobStore,
         units: UnitManager,
         logs: LogReader,
@@ -72,6 +78,8 @@ class JobService:
         self._config = config
         self._registry = registry
         self._tracker = tracker
+        self._retention = retention
+        self._staging = staging
         self._store = store
         self._units = units
         self._logs = logs
@@ -82,14 +90,16 @@ class JobService:
         self._root = root
         self._limits = limits
 
-    async def run(self, spec: JobSpec, caller: Identity) -> JobRecord:
+    async def run(self, spec: JobSpec, caller: Identity, uploads: Uploads = NO_UPLOADS) -> JobRecord:
         """Start the job, or let it wait if ``jobs.max_concurrent`` run; return once its command runs.
 
-        Raises InvalidRequest, LimitReached, StoreFailed (no job exists then), LaunchFailed and
-        HostUnavailable (the job exists and is, or will be found, FAILED or running).
+        Raises InvalidRequest, LimitReached, StoreFailed, NotFound for an upload (no job exists then),
+        LaunchFailed and HostUnavailable (the job exists and is, or will be found, FAILED or running; with
+        CANNOT_STORE_FILES there is none).
         """
         spec = check_spec(spec, networks=NETWORKS, default_network=self._config.jobs.default_network)
         spec = replace(spec, resources=self._limits.settle(spec.resources, caller.role))
+        check_uploads(spec, uploads, self._config.uploads.max_entries)
         record = JobRecord(
             id=new_job_id(),
             spec=spec,
@@ -97,9 +107,16 @@ class JobService:
             created_at=self._clock.now(),
             started_by=caller.name,
         )
-        if not self._registry.has_room or len(self._registry.queue):
-            return await self._let_wait(record)
-        job = await asyncio.shield(self._tracker.launch(record))
+        must_wait = not self._registry.has_room or len(self._registry.queue) > 0
+        if must_wait:
+            self._check_queue()
+        # Last of all: from here on the tracker owns the files.
+        record, delivery = self._with_uploads(record, uploads, caller)
+        if must_wait:
+            record = replace(record, state=JobState.PENDING)
+            await asyncio.shield(self._tracker.enqueue(record, delivery))
+            return record
+        job = await asyncio.shield(self._tracker.launch(record, delivery))
         await self._until_begun(job)
         return job.record
 
@@ -110,7 +127,17 @@ class JobService:
         except TimeoutError:
             _log.warning("job %s: systemd accepted it, but has not started it yet", job.record.id)
 
-    async def _let_wait(self, record: JobRecord) -> JobRecord:
+    def _with_uploads(
+        self, record: JobRecord, uploads: Uploads, caller: Identity
+    ) -> tuple[JobRecord, Delivery | None]:
+        """Return the record with the paths of its files, and what brings them."""
+        brought = bring_uploads(uploads, self._staging, caller.name)
+        if brought is None:
+            return record, None
+        paths, delivery = brought
+        return replace(record, spec=replace(record.spec, uploads=paths)), delivery
+
+    def _check_queue(self) -> None:
         most = self._config.jobs.max_waiting
         if len(self._registry.queue) >= most:
             raise LimitReached(
@@ -118,9 +145,6 @@ class JobService:
                 reason="QUEUE_FULL",
                 hint="try again later, or cancel waiting jobs",
             )
-        record = replace(record, state=JobState.PENDING)
-        await asyncio.shield(self._tracker.enqueue(record))
-        return record
 
     async def get(self, given: str) -> JobRecord:
         """Return the job. Raises NotFound, AmbiguousId."""
@@ -202,7 +226,7 @@ class JobService:
                 reason="JOB_NOT_ENDED",
                 hint="stop it first: rnx stop",
             )
-        await self._delete([record.id])
+        await self._retention.delete([record.id])
         return record.id
 
     async def delete_ended(self) -> tuple[int, int]:
@@ -215,8 +239,7 @@ class JobService:
             for job_id in await self._store.ended_beyond(keep=0, before=None)
             if self._registry.get(job_id) is None
         ]
-        for start in range(0, len(ids), _DELETE_BATCH):
-            await self._delete(ids[start : start + _DELETE_BATCH])
+        await self._retention.delete(ids)
         return len(ids), self._registry.unfinished
 
     async def page(self, wanted: JobFilter, *, size: int, token: str) -> JobPage:
@@ -267,24 +290,17 @@ class JobService:
         """Return how many bytes of the job's output can be read."""
         return self._logs.size(self._paths.job(job_id))
 
+    def has_files(self, record: JobRecord) -> bool:
+        """Say whether there is a workspace that can be looked into."""
+        return not record.spec.work_size and os.path.lexists(self._paths.job(record.id).work)
+
+    def work_bytes(self, job_id: JobId) -> int:
+        """Return the disk space that an ended job's files take; 0 if none are kept, or not measured yet."""
+        return self._retention.work_bytes(job_id)
+
     def unit_name(self, job_id: JobId) -> str:
         """Return the name of the job's systemd unit."""
         return self._units.unit_name(job_id)
-
-    async def retain(self) -> None:
-        """Forget ended jobs beyond what ``retention`` keeps."""
-        keep = self._config.retention
-        before = self._clock.now() - keep.keep_for
-        ids = list(await self._store.ended_beyond(keep=keep.keep_ended, before=before))
-        for start in range(0, len(ids), _DELETE_BATCH):
-            await self._delete(ids[start : start + _DELETE_BATCH])
-        if ids:
-            _log.info("retention: forgot %d ended jobs", len(ids))
-
-    async def _delete(self, ids: list[JobId]) -> None:
-        # Files first: a record without files can still be deleted, files without a record are swept at start.
-        await asyncio.to_thread(_remove_files, self._paths, ids)
-        await self._store.delete(ids)
 
     async def _cancel_waiting(self, job_id: JobId) -> JobRecord | None:
         if job_id not in self._registry.queue:
@@ -352,8 +368,3 @@ def _already_ended(record: JobRecord, verb: str) -> WrongState:
     return WrongState(
         f"cannot {verb} job {record.id[:8]}: it has ended already, {record.state}", reason="JOB_ENDED"
     )
-
-
-def _remove_files(paths: AgentPaths, ids: list[JobId]) -> None:
-    for job_id in ids:
-        files.remove_all(paths.job(job_id))

@@ -2,9 +2,9 @@
 
 The order that makes kill -9 harmless between any two lines::
 
-    launch   store INITIALIZING (uid, boot id) → files → StartTransientUnit
+    launch   files that came along → store INITIALIZING (uid, boot id) → its other files → StartTransientUnit
     begin    signal: store RUNNING (invocation id, pid)
-    end      signal: store the outcome → wake followers → release the unit → remove files
+    end      signal: store the outcome → wake followers → release the unit → remove what is private
     recover  read the store → ask systemd for its units → for each job: adopt, end, or explain its absence
 
 The unit stays loaded until the outcome is stored, so whatever is lost here is found there. A job
@@ -14,7 +14,7 @@ which is safe because a unit name is used once and systemd has answered that it 
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +28,7 @@ from joblet_agent.errors import (
     WrongState,
 )
 from joblet_agent.jobs import files
+from joblet_agent.jobs.files import Delivery
 from joblet_agent.jobs.log_keeper import LogKeeper
 from joblet_agent.jobs.metrics import history
 from joblet_agent.jobs.metrics.sampler import MetricsSampler
@@ -36,7 +37,9 @@ from joblet_agent.jobs.outcome import outcome_of, start_failed
 from joblet_agent.jobs.paths import AgentPaths
 from joblet_agent.jobs.plan import launch_plan
 from joblet_agent.jobs.registry import ActiveJob, JobRegistry
+from joblet_agent.jobs.retention import Retention
 from joblet_agent.jobs.root import DefaultRoot
+from joblet_agent.jobs.tree import sync_tree
 from joblet_agent.jobs.uids import UidPool
 from joblet_agent.model.job import JobId, JobRecord, JobState, Outcome, Reason
 from joblet_agent.model.metrics import Usage
@@ -61,6 +64,10 @@ _ENDS_BY_STOP = frozenset({Reason.NONE, Reason.EXIT_CODE, Reason.SIGNAL})
 _log = logging.getLogger(__name__)
 
 
+class NotDelivered(HostUnavailable):
+    """The files that came with a job cannot be stored; there is no such job."""
+
+
 class JobTracker:
     """Drives every unfinished job from launch to end."""
 
@@ -78,6 +85,7 @@ class JobTracker:
         paths: AgentPaths,
         root: DefaultRoot,
         uids: UidPool,
+        retention: Retention,
         boot_id: str,
         start_parallelism: int,
     ) -> None:
@@ -92,6 +100,7 @@ class JobTracker:
         self._paths = paths
         self._root = root
         self._uids = uids
+        self._retention = retention
         self._boot_id = boot_id
         self._starts = asyncio.Semaphore(start_parallelism)
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -116,28 +125,31 @@ class JobTracker:
 
     # -- launch ----------------------------------------------------------------------------------
 
-    def launch(self, record: JobRecord) -> asyncio.Task[ActiveJob]:
-        """Take a slot and start the job in a task of the tracker's own.
+    def launch(self, record: JobRecord, delivery: Delivery | None = None) -> asyncio.Task[ActiveJob]:
+        """Take a slot and start the job in a task of the tracker's own, with the files of ``delivery``.
 
         The caller may go away: the launch goes on. The task raises what refused the launch; the
-        job is FAILED then, or unknown to the store if the store itself refused.
+        job is FAILED then, or unknown if its files or the store itself refused.
         """
         job = self._registry.add(record)
         job.is_launching = True
-        return self._spawn(self._launch(job), f"launch-{record.id}")
+        return self._spawn(self._launch(job, delivery), f"launch-{record.id}")
 
-    async def _launch(self, job: ActiveJob) -> ActiveJob:
+    async def _launch(self, job: ActiveJob, delivery: Delivery | None) -> ActiveJob:
         record = job.record
         own = self._paths.job(record.id)
         try:
+            if delivery is not None:
+                await self._deliver(record, delivery)
             uid = self._uids.take()
             job.record = replace(record, uid=uid, boot_id=self._boot_id)
             await self._store_launch(job)
             await asyncio.to_thread(self._prepare, job.record)
-        except (StoreFailed, LimitReached) as error:
+        except (StoreFailed, LimitReached, NotDelivered) as error:
             if record.state is JobState.PENDING:  # the store knows it already
                 await self._conclude(job, start_failed(str(error)), None)
             else:
+                await asyncio.to_thread(files.remove_all, own)
                 self._forget(job)
             raise
         except OSError as error:
@@ -165,6 +177,18 @@ class JobTracker:
         if job.record.stop_requested:
             await self._units.stop(record.id)
         return job
+
+    async def _deliver(self, record: JobRecord, delivery: Delivery) -> None:
+        """Put the files that came with a job into its directory, before there is a record of it."""
+        own = self._paths.job(record.id)
+        try:
+            await asyncio.to_thread(files.deliver, own, delivery)
+        except OSError as error:
+            raise NotDelivered(
+                f"cannot run job: its files cannot be stored: {error.strerror}",
+                reason="CANNOT_STORE_FILES",
+                hint=f"is the disk of {self._paths.state_dir} full?",
+            ) from error
 
     async def _store_launch(self, job: ActiveJob) -> None:
         if job.record.state is JobState.PENDING:  # accepted long ago: a full disk delays it
@@ -297,8 +321,8 @@ class JobTracker:
         """Store the outcome, then tell everybody, then let systemd and the disk forget."""
         job.is_finishing = True
         ended_at = (status.ended_at if status else None) or self._clock.now()
-        await asyncio.to_thread(files.discard_work, self._paths.job(job.record.id))
         await self._sampler.conclude(job.record.id, usage, ended_at)
+        has_files = await self._settle_work(job.record, status)
         record = job.record
         job.record = replace(
             record,
@@ -319,6 +343,13 @@ class JobTracker:
             await self._release(record.id)
         await asyncio.to_thread(files.remove_private, self._paths.job(record.id))
         self._forget(job)
+        self._retention.job_ended(job.record, has_files=has_files)
+
+    async def _settle_work(self, record: JobRecord, status: UnitStatus | None) -> bool:
+        """Keep what the job has left, if it has run; return whether there is anything."""
+        has_run = record.started_at is not None or (status is not None and status.started_at is not None)
+        keep = has_run and self._retention.keeps_work
+        return await asyncio.to_thread(files.settle_work, self._paths.job(record.id), keep=keep)
 
     async def _release(self, job_id: JobId) -> None:
         try:
@@ -435,12 +466,23 @@ class JobTracker:
 
     # -- the queue ---------------------------------------------------------------------------------
 
-    def enqueue(self, record: JobRecord) -> asyncio.Task[None]:
-        """Store the job and let it wait, in a task of the tracker's own. The task raises StoreFailed."""
-        return self._spawn(self._enqueue(record), f"enqueue-{record.id}")
+    def enqueue(self, record: JobRecord, delivery: Delivery | None = None) -> asyncio.Task[None]:
+        """Store the job and the files of ``delivery`` and let it wait, in a task of the tracker's own.
 
-    async def _enqueue(self, record: JobRecord) -> None:
-        await self._store.save(record)
+        The task raises what refused; the job is unknown then.
+        """
+        return self._spawn(self._enqueue(record, delivery), f"enqueue-{record.id}")
+
+    async def _enqueue(self, record: JobRecord, delivery: Delivery | None) -> None:
+        if delivery is not None:
+            await self._deliver(record, delivery)
+            # The record survives a power cut, so must what came with it.
+            await asyncio.to_thread(sync_tree, self._paths.job(record.id).work)
+        try:
+            await self._store.save(record)
+        except StoreFailed:
+            await asyncio.to_thread(files.remove_all, self._paths.job(record.id))
+            raise
         self._registry.queue.append(record.id)
         self.start_waiting()
 
@@ -456,6 +498,8 @@ class JobTracker:
             self.start_waiting()
             raise
         self._registry.announce_end(record.id)
+        await asyncio.to_thread(files.remove_work, self._paths.job(record.id))
+        self._retention.job_ended(record, has_files=False)
 
     def start_waiting(self) -> None:
         """Launch jobs from the queue while there is room, soon."""
@@ -485,6 +529,7 @@ class JobTracker:
 
     async def recover(self) -> None:
         """Adopt what the store and systemd know. Call once, before the first launch."""
+        on_disk = await asyncio.to_thread(files.homes, self._paths)  # later ones are of jobs on their way
         for record in await self._store.unfinished():
             if record.state is JobState.PENDING and not record.boot_id:
                 self._registry.queue.append(record.id)
@@ -498,12 +543,11 @@ class JobTracker:
         await self._resync()
         self._spawn(self._resync_on_demand(), "resync")
         self._spawn(self._pump(), "queue")
-        self._spawn(self._sweep(), "sweep")
+        self._spawn(self._sweep(on_disk), "sweep")
         self.start_waiting()
 
-    async def _sweep(self) -> None:
+    async def _sweep(self, on_disk: Sequence[JobId]) -> None:
         """Remove files of jobs that nobody knows, left by a crash between two lines."""
-        on_disk = await asyncio.to_thread(files.homes, self._paths)  # first: jobs begin meanwhile
         known = set(await self._store.find("", most=_ALL))
         orphans = [job_id for job_id in on_disk if job_id not in known]
         for job_id in orphans:

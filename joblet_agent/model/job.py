@@ -94,6 +94,10 @@ class JobSpec:
     """A start that was missed is left out instead of made up for."""
     resources: Resources = NOTHING
     """What the job may use; complete once jobs/limits.py has looked at it."""
+    work_size: int = 0
+    """Most bytes in ``/work``, which then is memory and gone with the job; 0 for a directory on disk."""
+    uploads: tuple[str, ...] = ()
+    """The first paths of the files that came with the job (jobs/upload_check.py, MOST_TOLD)."""
 
 
 @dataclass(frozen=True, slots=True)

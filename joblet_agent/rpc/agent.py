@@ -6,20 +6,22 @@ from joblet_agent.errors import InvalidRequest
 from joblet_agent.pb import joblet_pb2 as pb
 from joblet_agent.rpc.auth import caller
 from joblet_agent.rpc.convert import explanation_to_proto, filter_from_proto, job_to_proto
+from joblet_agent.rpc.files import FileServicer
 from joblet_agent.rpc.handlers import Context
 from joblet_agent.rpc.limits import all_limit_fields, changes_from_proto, node_to_proto
 from joblet_agent.rpc.metrics import running_to_proto
-from joblet_agent.rpc.services import Jobs, Nodes, Watches
+from joblet_agent.rpc.services import Files, Jobs, Nodes, Watches
 from joblet_agent.rpc.watch import sighting_to_proto, watch_query_from_proto
 
 DEFAULT_PAGE = 1000
 MOST_PAGE = 10_000
 
 
-class AgentServicer:
+class AgentServicer(FileServicer):
     """The methods of AgentService."""
 
-    def __init__(self, jobs: Jobs, watches: Watches, node: Nodes) -> None:
+    def __init__(self, jobs: Jobs, watches: Watches, node: Nodes, files: Files) -> None:
+        super().__init__(files)
         self._jobs = jobs
         self._watches = watches
         self._node = node

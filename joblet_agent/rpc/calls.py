@@ -21,7 +21,8 @@ class CallLimit(Interceptor):
 
     def wrapped(self, handler: Handler, method: str) -> Handler:
         """Return the handler, refusing calls beyond the limit."""
-        return guarded(handler, self._stream if handler.response_streaming else self._call)
+        is_stream = handler.request_streaming or handler.response_streaming
+        return guarded(handler, self._stream if is_stream else self._call)
 
     def end_streams(self) -> None:
         """Answer every stream that runs with UNAVAILABLE: followers come back to the next agent."""

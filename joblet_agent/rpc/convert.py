@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from joblet_agent.errors import InvalidRequest
 from joblet_agent.jobs.check import quoted
+from joblet_agent.model.files import NewFile, Uploads
 from joblet_agent.model.job import (
     Explanation,
     JobFilter,
@@ -39,9 +40,25 @@ def spec_from_proto(request: pb.RunJobRequest) -> JobSpec:
         network=request.network,
         work_dir=request.work_dir,
         resources=resources_from_proto(request),
+        work_size=request.work_size,
         schedule=request.schedule,
         skip_missed=request.skip_missed,
     )
+
+
+def uploads_from_proto(request: pb.RunJobRequest) -> Uploads:
+    """Return the files that come with the job."""
+    files = tuple(
+        NewFile(
+            path=each.path,
+            mode=each.mode,
+            is_directory=each.is_directory,
+            size=len(each.content),
+            content=each.content,
+        )
+        for each in request.uploads
+    )
+    return Uploads(files=files, staged_id=request.upload_id)
 
 
 def log_query_from_proto(request: pb.GetJobLogsRequest) -> LogQuery:
@@ -136,7 +153,13 @@ def job_to_proto(record: JobRecord, *, queue_position: int) -> pb.Job:
 
 
 def status_to_proto(
-    record: JobRecord, *, unit: str, log_size: int, queue_position: int
+    record: JobRecord,
+    *,
+    unit: str,
+    log_size: int,
+    queue_position: int,
+    has_files: bool = False,
+    work_bytes: int = 0,
 ) -> pb.GetJobStatusResponse:
     """Return the full record of one job."""
     outcome = record.outcome or _NOT_ENDED
@@ -153,6 +176,10 @@ def status_to_proto(
         environment=record.spec.environment,
         network=record.spec.network,
         work_dir=record.spec.work_dir or DEFAULT_WORK_DIR,
+        uploads=record.spec.uploads,
+        work_size=record.spec.work_size,
+        has_files=has_files,
+        work_bytes=work_bytes,
         reason=outcome.reason.value,
         signal=outcome.signal,
         message=outcome.message,

@@ -5,7 +5,7 @@ decoded (text that is not UTF-8, a cut message) would be a bug's traceback in ou
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 from google.protobuf.message import DecodeError
 
@@ -24,7 +24,29 @@ class DecodeInterceptor(Interceptor):
         async def behaviour(request: bytes, context: Context) -> object:
             return await inner(decoded(request, decode, method), context)
 
+        async def stream_behaviour(requests: AsyncIterator[bytes], context: Context) -> object:
+            return await inner(DecodedStream(requests, decode, method), context)
+
+        if handler.request_streaming:
+            return with_behaviour(handler, stream_behaviour, deserializer=None)
         return with_behaviour(handler, behaviour, deserializer=None)
+
+
+class DecodedStream:
+    """The messages of a client's stream, each decoded when it is asked for."""
+
+    def __init__(
+        self, requests: AsyncIterator[bytes], decode: Callable[[bytes], object], method: str
+    ) -> None:
+        self._requests = aiter(requests)
+        self._decode = decode
+        self._method = method
+
+    def __aiter__(self) -> "DecodedStream":
+        return self
+
+    async def __anext__(self) -> object:
+        return decoded(await anext(self._requests), self._decode, self._method)
 
 
 def decoded(request: bytes, decode: Callable[[bytes], object], method: str) -> object:

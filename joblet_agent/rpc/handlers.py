@@ -1,8 +1,9 @@
-"""Wrapping of method handlers, the same for unary and for server-stream methods.
+"""Wrapping of method handlers, the same for unary methods and for streams of either side.
 
 Streaming servicer methods are coroutines that ``await context.write(...)``, never asynchronous
 generators: a cancelled coroutine unwinds at once and in its own task, an abandoned generator whenever
-the collector finds it. So ``behaviour(request, context)`` is awaited in both cases.
+the collector finds it. So ``behaviour(request, context)`` is awaited in all cases; where the client streams,
+``request`` is an asynchronous iterator of requests. No method streams both ways.
 """
 
 from abc import abstractmethod
@@ -46,7 +47,9 @@ class Interceptor(_ServerInterceptor):
 
 
 def behaviour_of(handler: Handler) -> Behaviour:
-    """Return what the handler does. Clients never stream, so it is one of two."""
+    """Return what the handler does."""
+    if handler.request_streaming:
+        return cast(Behaviour, handler.stream_unary)
     return cast(Behaviour, handler.unary_stream if handler.response_streaming else handler.unary_unary)
 
 
@@ -54,13 +57,18 @@ def with_behaviour(
     handler: Handler, behaviour: Behaviour, *, deserializer: Callable[[bytes], Any] | None
 ) -> Handler:
     """Return a handler that answers like ``handler`` but does something else."""
-    make = handler_maker(is_streaming=handler.response_streaming)
+    make = handler_maker(
+        takes_stream=bool(handler.request_streaming), gives_stream=bool(handler.response_streaming)
+    )
     return make(behaviour, request_deserializer=deserializer, response_serializer=handler.response_serializer)
 
 
-def handler_maker(*, is_streaming: bool) -> Callable[..., Handler]:
+def handler_maker(*, takes_stream: bool, gives_stream: bool) -> Callable[..., Handler]:
     """Return grpc's function that makes handlers of this kind."""
-    if is_streaming:
+    assert not (takes_stream and gives_stream)
+    if takes_stream:
+        return grpc.stream_unary_rpc_method_handler
+    if gives_stream:
         return grpc.unary_stream_rpc_method_handler
     return grpc.unary_unary_rpc_method_handler
 

@@ -17,6 +17,7 @@ from joblet_agent.rpc.convert import (
     started_to_proto,
     status_to_proto,
     stopped_to_proto,
+    uploads_from_proto,
 )
 from joblet_agent.rpc.handlers import Context
 from joblet_agent.rpc.metrics import metrics_query_from_proto, reading_to_proto
@@ -35,7 +36,7 @@ class JobServicer:
 
     async def RunJob(self, request: pb.RunJobRequest, context: Context) -> pb.RunJobResponse:
         """Accept a job."""
-        record = await self._jobs.run(spec_from_proto(request), caller())
+        record = await self._jobs.run(spec_from_proto(request), caller(), uploads_from_proto(request))
         return started_to_proto(record, queue_position=self._jobs.queue_position(record.id))
 
     async def GetJobStatus(
@@ -48,6 +49,8 @@ class JobServicer:
             unit=self._jobs.unit_name(record.id),
             log_size=self._jobs.log_size(record.id),
             queue_position=self._jobs.queue_position(record.id),
+            has_files=self._jobs.has_files(record),
+            work_bytes=self._jobs.work_bytes(record.id),
         )
 
     async def StopJob(self, request: pb.StopJobRequest, context: Context) -> pb.StopJobResponse:

@@ -32,7 +32,10 @@ class Method:
     name: str
     request: type[Message]
     answer: type[Message]
-    is_streaming: bool
+    takes_stream: bool
+    """The client sends a stream of requests."""
+    gives_stream: bool
+    """The answer is a stream."""
 
     @property
     def path(self) -> str:
@@ -51,7 +54,8 @@ def defined_methods() -> list[Method]:
             name=method.name,
             request=getattr(pb, method.input_type.rpartition(".")[2]),
             answer=getattr(pb, method.output_type.rpartition(".")[2]),
-            is_streaming=method.server_streaming,
+            takes_stream=method.client_streaming,
+            gives_stream=method.server_streaming,
         )
         for service in definition.service
         for method in service.method
@@ -71,7 +75,7 @@ def generic_handlers(servicers: Mapping[str, object]) -> list[GenericHandler]:
 
 
 def _handler(method: Method, servicer: object | None) -> Handler:
-    return handler_maker(is_streaming=method.is_streaming)(
+    return handler_maker(takes_stream=method.takes_stream, gives_stream=method.gives_stream)(
         getattr(servicer, method.name, None) or _not_offered(method.path),
         request_deserializer=method.request.FromString,
         response_serializer=SERIALIZERS.get(method.path, method.answer.SerializeToString),

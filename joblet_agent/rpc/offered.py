@@ -21,7 +21,6 @@ _NO_WORKFLOWS = "it runs single jobs, not workflows"
 _LEAVE_OUT = "leave the option out"
 
 REFUSED_OPTIONS = {
-    "uploads": Option("--upload", "it does not take files with a job", "let the command fetch its files"),
     "schedule": Option("--schedule", "it starts jobs at once only", "run the job when it is due"),
     "skip_missed": Option("--skip-missed", "it starts jobs at once only", _LEAVE_OUT),
     "volumes": Option("--volume", "it has no volumes", "leave the option out; /work is writable"),

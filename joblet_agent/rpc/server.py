@@ -58,7 +58,7 @@ def build_server(
     )
     servicers = {
         "JobService": JobServicer(services.jobs, most_message=config.rpc.max_message),
-        "AgentService": AgentServicer(services.jobs, services.watches, services.node),
+        "AgentService": AgentServicer(services.jobs, services.watches, services.node, services.files),
     }
     server.add_generic_rpc_handlers(generic_handlers(servicers))
     return AgentServer(server, calls, config.socket)

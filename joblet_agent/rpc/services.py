@@ -3,14 +3,17 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from joblet_agent.jobs.logs import LogChunk
 from joblet_agent.model.event import Sighting, WatchQuery
+from joblet_agent.model.files import NO_UPLOADS, FilePiece, StagedUpload, UploadPart, Uploads, WorkFile
 from joblet_agent.model.identity import Identity
 from joblet_agent.model.job import Explanation, JobFilter, JobId, JobPage, JobRecord, JobSpec, LogQuery
 from joblet_agent.model.metrics import MetricsQuery, Reading
 from joblet_agent.model.node import Node
+
+T_co = TypeVar("T_co", covariant=True)
 
 
 class Jobs(Protocol):
@@ -20,8 +23,8 @@ class Jobs(Protocol):
     AmbiguousId before it does anything.
     """
 
-    async def run(self, spec: JobSpec, caller: Identity) -> JobRecord:
-        """Check and accept a job; return once it is started or safely queued."""
+    async def run(self, spec: JobSpec, caller: Identity, uploads: Uploads = NO_UPLOADS) -> JobRecord:
+        """Check and accept a job with its files; return once it is started or safely queued."""
         ...
 
     async def get(self, given: str) -> JobRecord:
@@ -84,6 +87,14 @@ class Jobs(Protocol):
         """Return how many bytes of log can be read now."""
         ...
 
+    def has_files(self, record: JobRecord) -> bool:
+        """Say whether the job's workspace can be looked into."""
+        ...
+
+    def work_bytes(self, job_id: JobId) -> int:
+        """Return the disk space of an ended job's files, as far as it is known."""
+        ...
+
     def unit_name(self, job_id: JobId) -> str:
         """Return the name of the job's systemd unit."""
         ...
@@ -105,6 +116,38 @@ class Nodes(Protocol):
         ...
 
 
+class Pieces(Protocol[T_co]):
+    """Something long, piece by piece; whoever has it closes it."""
+
+    def __aiter__(self) -> AsyncIterator[T_co]:
+        """Return itself."""
+        ...
+
+    async def __anext__(self) -> T_co:
+        """Return the next piece."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of what it holds."""
+        ...
+
+
+class Files(Protocol):
+    """The file use cases. ``path`` is relative to the workspace; empty for the workspace itself."""
+
+    async def upload(self, parts: AsyncIterator[UploadPart], caller: Identity) -> StagedUpload:
+        """Take files in for a job that the caller runs next."""
+        ...
+
+    async def files(self, given: str, path: str) -> Pieces[list[WorkFile]]:
+        """Find the job, then return what is in a directory of its workspace."""
+        ...
+
+    async def download(self, given: str, path: str) -> Pieces[FilePiece]:
+        """Find the job, then return a file of its workspace, or a directory with all that is below it."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """Everything the server serves."""
@@ -112,3 +155,4 @@ class Services:
     jobs: Jobs
     watches: Watches
     node: Nodes
+    files: Files

@@ -58,7 +58,7 @@ def record_of(job_id: str, state: str, name: str, created_usec: int, record: byt
             id=JobId(job_id),
             spec=_spec(stored, name),
             state=JobState(state),
-            created_at=_time(created_usec),
+            created_at=time_of(created_usec),
             started_by=stored.take("started_by", str, ""),
             profile=stored.take("profile", str, "default"),
             uid=stored.take("uid", int, 0),
@@ -103,6 +103,8 @@ def _record_fields(record: JobRecord) -> dict[str, object]:
             environment=dict(spec.environment),
             network=spec.network,
             work_dir=spec.work_dir,
+            work_size=spec.work_size,
+            uploads=spec.uploads,
             schedule=spec.schedule,
             skip_missed=spec.skip_missed,
             resources=_resource_fields(spec.resources),
@@ -165,7 +167,7 @@ class _Fields:
         return value
 
     def time(self, key: str) -> datetime | None:
-        return _time(self.take(key, int, 0)) if key in self._stored else None
+        return time_of(self.take(key, int, 0)) if key in self._stored else None
 
     def inner(self, key: str) -> "_Fields | None":
         return _Fields(self._stored[key]) if key in self._stored else None
@@ -191,6 +193,8 @@ def _spec(stored: _Fields, name: str) -> JobSpec:
         environment=stored.text_by_text("environment"),
         network=stored.take("network", str, ""),
         work_dir=stored.take("work_dir", str, ""),
+        work_size=stored.take("work_size", int, 0),
+        uploads=stored.texts("uploads"),
         schedule=stored.take("schedule", str, ""),
         skip_missed=stored.take("skip_missed", bool, False),
         resources=_resources(stored),
@@ -235,5 +239,6 @@ def _usage(stored: _Fields) -> Usage | None:
     return Usage(**figures, is_partial=usage.take("is_partial", bool, False))
 
 
-def _time(usec: int) -> datetime:
+def time_of(usec: int) -> datetime:
+    """Return the aware time of microseconds since 1970."""
     return _EPOCH + timedelta(microseconds=usec)

@@ -93,6 +93,10 @@ class SqliteJobStore:
         """Return ended jobs that retention lets go, the longest ended first."""
         return await self._reader.do(partial(statements.ended_beyond, keep=keep, before=before))
 
+    async def oldest_end(self) -> datetime | None:
+        """Return when the first of all ended jobs ended."""
+        return await self._reader.do(statements.oldest_end)
+
     async def ended_count(self) -> int:
         """Return how many ended jobs there are."""
         return await self._reader.do(statements.ended_count)

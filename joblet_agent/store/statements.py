@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from joblet_agent.model.job import JobFilter, JobId, JobRecord, JobState
 from joblet_agent.store.pages import SELECT, Position, page_query, prefix_range
-from joblet_agent.store.records import BrokenRecord, Row, record_of, usec_of
+from joblet_agent.store.records import BrokenRecord, Row, record_of, time_of, usec_of
 
 # A job may have megabytes of arguments: a page of such jobs ends early instead of filling the memory.
 _PAGE_BYTES = 16 * 1024 * 1024
@@ -98,6 +98,12 @@ def unfinished(connection: sqlite3.Connection) -> Decoded:
     marks = ", ".join("?" * len(_UNFINISHED))
     sql = f"{SELECT} WHERE state IN ({marks}) ORDER BY created_usec, id"
     return _decode(connection.execute(sql, _UNFINISHED))
+
+
+def oldest_end(connection: sqlite3.Connection) -> datetime | None:
+    """Read the first entry of the index of ends."""
+    usec = connection.execute(f"SELECT min(ended_usec) {_ENDED}").fetchone()[0]
+    return None if usec is None else time_of(usec)
 
 
 def ended_count(connection: sqlite3.Connection) -> int:

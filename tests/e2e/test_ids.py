@@ -113,12 +113,16 @@ def _places() -> Iterator[Place]:
 
 
 def _call(channel: grpc.Channel, method: Method) -> Callable[[Message], object]:
-    make = channel.unary_stream if method.is_streaming else channel.unary_unary
+    make: Any = channel.unary_unary
+    if method.takes_stream:
+        make = channel.stream_unary
+    elif method.gives_stream:
+        make = channel.unary_stream
     stub = make(f"/joblet.{method.path}", method.request.SerializeToString, method.answer.FromString)
 
     def call(request: Message) -> object:
-        answer: Any = stub(request, timeout=30)
-        return list(answer) if method.is_streaming else answer
+        answer: Any = stub(iter([request]) if method.takes_stream else request, timeout=30)
+        return list(answer) if method.gives_stream else answer
 
     return call
 

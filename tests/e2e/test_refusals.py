@@ -117,7 +117,6 @@ def test_an_oversized_message_is_refused(client: Client) -> None:
 
 
 NOT_OFFERED = {
-    "--upload": {"uploads": [pb.FileUpload(path="../x", content=b"x")]},
     "--schedule": {"schedule": "2099-01-01T00:00:00Z"},
     "--volume": {"volumes": ["../x"]},
     "--runtime": {"runtime": "../x"},

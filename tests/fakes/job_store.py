@@ -51,6 +51,10 @@ class MemoryJobStore:
             if number < beyond or (before is not None and _end(record)[0] < before)
         ]
 
+    async def oldest_end(self) -> datetime | None:
+        self._check()
+        return min((_end(record)[0] for record in self.records.values() if record.has_ended), default=None)
+
     async def ended_count(self) -> int:
         return sum(record.has_ended for record in self.records.values())
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
-from joblet_agent.config import AgentConfig, JobsConfig, LimitsConfig
+from joblet_agent.config import AgentConfig, JobsConfig, LimitsConfig, RetentionConfig
 from joblet_agent.errors import LimitReached, StoreFailed
+from joblet_agent.jobs.file_service import FileService
 from joblet_agent.jobs.limits import LimitPolicy
 from joblet_agent.jobs.log_keeper import LogKeeper
 from joblet_agent.jobs.logs import LogReader
@@ -15,8 +16,10 @@ from joblet_agent.jobs.metrics.reader import MetricsReader
 from joblet_agent.jobs.metrics.sampler import MetricsSampler
 from joblet_agent.jobs.paths import AgentPaths
 from joblet_agent.jobs.registry import JobRegistry
+from joblet_agent.jobs.retention import Retention
 from joblet_agent.jobs.root import DefaultRoot
 from joblet_agent.jobs.service import JobService
+from joblet_agent.jobs.staging import UploadStaging
 from joblet_agent.jobs.tracker import JobTracker
 from joblet_agent.jobs.uids import UidPool
 from joblet_agent.model.identity import Identity, Role
@@ -73,8 +76,7 @@ class Host:
         self.store = RecordingStore(self.calls)
         self.units = FakeUnitManager(self.invocations, self.calls)
         self.paths = AgentPaths(self.home / "state", self.home / "run")
-        own = (self.paths.jobs, self.paths.trash, self.paths.environments, self.paths.launch_reports)
-        for directory in (*own, self.home / "etc"):
+        for directory in (*self.paths.directories, self.home / "etc"):
             directory.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -98,12 +100,18 @@ class Core:
         *,
         jobs: JobsConfig | None = None,
         limits: LimitsConfig | None = None,
+        retention: RetentionConfig | None = None,
         store: JobStore | None = None,
         units: UnitManager | None = None,
         boot_id: str = BOOT,
     ) -> None:
         jobs = jobs or JobsConfig()
-        self.config = replace(AgentConfig(), jobs=jobs, limits=limits or LimitsConfig())
+        self.config = replace(
+            AgentConfig(),
+            jobs=jobs,
+            limits=limits or LimitsConfig(),
+            retention=retention or RetentionConfig(),
+        )
         self.host = host
         self.store = store or host.store
         self.units = units or host.units
@@ -119,6 +127,10 @@ class Core:
         self.clock = FakeClock()
         self.logs = LogReader(FakeFileWatcher(), max_size=1 << 30)
         self.root = DefaultRoot(host.paths.default_root, host.home)
+        self.retention = Retention(
+            config=self.config.retention, store=self.store, clock=self.clock, paths=host.paths
+        )
+        self.staging = UploadStaging(host.paths.uploads, self.config.uploads, self.clock)
         self.tracker = JobTracker(
             registry=self.registry,
             store=self.store,
@@ -131,6 +143,7 @@ class Core:
             paths=host.paths,
             root=self.root,
             uids=self.uids,
+            retention=self.retention,
             boot_id=boot_id,
             start_parallelism=jobs.start_parallelism,
         )
@@ -138,6 +151,8 @@ class Core:
             config=self.config,
             registry=self.registry,
             tracker=self.tracker,
+            retention=self.retention,
+            staging=self.staging,
             store=self.store,
             units=self.units,
             logs=self.logs,
@@ -148,14 +163,19 @@ class Core:
             root=self.root,
             limits=LimitPolicy(self.config.limits, FakeHost(host.home / "host"), disks=()),
         )
+        self.files = FileService(jobs=self.service, staging=self.staging, paths=host.paths)
 
     async def open(self) -> None:
         self.units.listen(self.tracker.on_unit, self.tracker.request_resync)
+        await self.staging.open()
         await self.tracker.recover()
+        await self.retention.open()
 
     async def close(self) -> None:
+        await self.retention.close()
         await self.tracker.close()
         await self.sampler.close()
+        await self.staging.close()
         self.units.listen(lambda _status: None, lambda: None)
         self.logs.close()
 
@@ -189,12 +209,18 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0)
 
 
-def with_core(home: Path, case: Callable[[Core], Awaitable[None]], *, jobs: JobsConfig | None = None) -> Host:
+def with_core(
+    home: Path,
+    case: Callable[[Core], Awaitable[None]],
+    *,
+    jobs: JobsConfig | None = None,
+    retention: RetentionConfig | None = None,
+) -> Host:
     """Run the case on a fresh host with one agent, and see that nothing of it is left running."""
     host = Host(home)
 
     async def main() -> None:
-        core = Core(host, jobs=jobs)
+        core = Core(host, jobs=jobs, retention=retention)
         await core.open()
         try:
             async with asyncio.timeout(_SOON):

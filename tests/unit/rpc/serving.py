@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import grpc
 import grpc.aio
@@ -14,6 +14,7 @@ import grpc.aio
 from joblet_agent.config import AgentConfig, RpcConfig, SocketConfig
 from joblet_agent.jobs.logs import LogChunk
 from joblet_agent.model.event import Sighting, WatchQuery
+from joblet_agent.model.files import NO_UPLOADS, FilePiece, StagedUpload, UploadPart, Uploads, WorkFile
 from joblet_agent.model.identity import Identity
 from joblet_agent.model.job import (
     ExplainedProperty,
@@ -38,6 +39,8 @@ ID = JobId("7f3a0000-0000-4000-8000-000000000001")
 NOW = datetime(2026, 1, 31, 12, 0, 0, 987654, tzinfo=UTC)
 RECORD = JobRecord(id=ID, spec=JobSpec(command="true"), state=JobState.RUNNING, created_at=NOW)
 
+T = TypeVar("T")
+
 METHODS = {method.path: method for method in defined_methods()}
 
 
@@ -57,8 +60,8 @@ class FakeJobs:
         if self.error is not None:
             raise self.error
 
-    async def run(self, spec: JobSpec, caller: Identity) -> JobRecord:
-        self._called("run", spec, caller)
+    async def run(self, spec: JobSpec, caller: Identity, uploads: Uploads = NO_UPLOADS) -> JobRecord:
+        self._called("run", spec, caller, *([uploads] if uploads != NO_UPLOADS else []))
         return replace(self.record, spec=spec)
 
     async def get(self, given: str) -> JobRecord:
@@ -124,6 +127,12 @@ class FakeJobs:
     def log_size(self, job_id: JobId) -> int:
         return 2**40
 
+    def has_files(self, record: JobRecord) -> bool:
+        return True
+
+    def work_bytes(self, job_id: JobId) -> int:
+        return 4096
+
     def unit_name(self, job_id: JobId) -> str:
         return f"joblet-job-{job_id}.service"
 
@@ -164,6 +173,51 @@ class FakeNode:
         return NODE
 
 
+@dataclass
+class FakeFiles:
+    """Keeps what it was called with; sends what it was given."""
+
+    parts: list[UploadPart] = field(default_factory=list)
+    error: BaseException | None = None
+    calls: list[tuple[str, str]] = field(default_factory=list)
+    pieces: list[FilePiece] = field(default_factory=list)
+    closed: int = 0
+
+    async def upload(self, parts: AsyncIterator[UploadPart], caller: Identity) -> StagedUpload:
+        async for part in parts:
+            self.parts.append(part)
+            if self.error is not None:
+                raise self.error
+        return StagedUpload("0123", 1, 2, ("a",), NOW)
+
+    async def files(self, given: str, path: str) -> "FakePieces[list[WorkFile]]":
+        self.calls.append((given, path))
+        return FakePieces(self, [[each.file for each in self.pieces if each.file is not None]])
+
+    async def download(self, given: str, path: str) -> "FakePieces[FilePiece]":
+        self.calls.append((given, path))
+        return FakePieces(self, self.pieces)
+
+
+class FakePieces(Generic[T]):
+    """Yields what it was made with; tells the files when it is closed."""
+
+    def __init__(self, files: FakeFiles, left: Sequence[T]) -> None:
+        self._files = files
+        self._left = list(left)
+
+    def __aiter__(self) -> "FakePieces[T]":
+        return self
+
+    async def __anext__(self) -> T:
+        if not self._left:
+            raise StopAsyncIteration
+        return self._left.pop(0)
+
+    async def aclose(self) -> None:
+        self._files.closed += 1
+
+
 class Caller:
     """Calls methods by their name in the definition (``JobService/RunJob``)."""
 
@@ -182,11 +236,18 @@ class Caller:
 
     async def unary(self, method: str, request: Any = None) -> Any:
         """Return the answer of a unary method, or the first of a stream's (None if it has none)."""
-        if METHODS[method].is_streaming:
+        if METHODS[method].takes_stream:
+            return await self.upload(method, [] if request is None else [request])
+        if METHODS[method].gives_stream:
             async for answer in self.stream(method, request):
                 return answer
             return None
         return await self._callable(self.channel.unary_unary, method)(self._bytes(method, request))
+
+    async def upload(self, method: str, requests: Sequence[Any]) -> Any:
+        """Return the answer of a client-stream method to these requests."""
+        call = self._callable(self.channel.stream_unary, method)
+        return await call(iter([self._bytes(method, request) for request in requests]))
 
     def stream(self, method: str, request: Any = None) -> Any:
         """Return the call of a server-stream method."""
@@ -211,13 +272,14 @@ async def serving(
     authenticate: Authenticator = local_caller,
     rpc: RpcConfig | None = None,
     group: str = "nobody-has-this-group",
+    files: FakeFiles | None = None,
 ) -> AsyncIterator[Caller]:
     """Serve ``jobs`` and yield a caller connected to the server."""
     # Not tmp_path: a socket's path has at most 107 bytes, whatever the test is called.
     with tempfile.TemporaryDirectory(prefix="rpc-") as directory:
         socket = SocketConfig(path=Path(directory) / "agent.sock", group=group)
         config = AgentConfig(socket=socket, rpc=rpc or RpcConfig())
-        services = Services(jobs, watches or FakeWatches(), FakeNode())
+        services = Services(jobs, watches or FakeWatches(), FakeNode(), files or FakeFiles())
         server = build_server(services, config, authenticate=authenticate)
         await server.start()
         try:

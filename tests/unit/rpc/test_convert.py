@@ -25,10 +25,19 @@ from joblet_agent.rpc.limits import changes_from_proto
 from joblet_agent.rpc.offered import REFUSED_OPTIONS
 from tests.unit.rpc.serving import ID, NOW, RECORD
 
-OFFERED = {"name", "command", "args", "network", "work_dir", "environment"} | set(LIMITS)
+OFFERED = {
+    "name",
+    "command",
+    "args",
+    "network",
+    "work_dir",
+    "environment",
+    "uploads",
+    "upload_id",
+    "work_size",
+} | set(LIMITS)
 
 SET: dict[str, Any] = {
-    "uploads": [pb.FileUpload(path="x")],
     "schedule": "2026-01-31T12:00:00Z",
     "skip_missed": True,
     "volumes": [""],

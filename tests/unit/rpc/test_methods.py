@@ -12,7 +12,7 @@ from tests.unit.rpc.serving import METHODS, FakeJobs, reason_of, serving
 
 SERVICERS: dict[str, type] = {"JobService": JobServicer, "AgentService": AgentServicer}
 OFFERED = {
-    f"{service}/{name}" for service, kind in SERVICERS.items() for name in vars(kind) if name[0].isupper()
+    f"{service}/{name}" for service, kind in SERVICERS.items() for name in dir(kind) if name[0].isupper()
 }
 
 

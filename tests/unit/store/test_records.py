@@ -37,6 +37,8 @@ SPEC = {
         cpu_weight=INT64,
         io_weight=INT64,
     ),
+    "work_size": INT64,
+    "uploads": st.lists(TEXT).map(tuple),
 }
 RECORD = {
     "id": st.uuids(version=4).map(str).map(JobId),

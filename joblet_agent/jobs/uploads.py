@@ -1,0 +1,64 @@
+"""How the files that come with a job get into its work directory."""
+
+from functools import partial
+from pathlib import Path
+
+from joblet_agent.errors import InvalidRequest
+from joblet_agent.jobs.files import Delivery
+from joblet_agent.jobs.removal import remove_tree
+from joblet_agent.jobs.staging import UploadStaging
+from joblet_agent.jobs.tree import write_tree
+from joblet_agent.jobs.upload_check import MOST_TOLD, check_tree
+from joblet_agent.model.files import NewFile, Uploads
+from joblet_agent.model.job import JobSpec
+
+
+def check_uploads(spec: JobSpec, uploads: Uploads, most_entries: int) -> None:
+    """Raise InvalidRequest or LimitReached for files that cannot all be in the job's work directory."""
+    if not uploads.files and not uploads.staged_id:
+        return
+    if uploads.files and uploads.staged_id:
+        raise InvalidRequest(
+            "cannot run job: it has files in the request and an upload_id",
+            reason="TWO_UPLOADS",
+            hint="send all files the same way",
+        )
+    if spec.work_size:
+        raise InvalidRequest(
+            "cannot run job: files cannot be sent to a job with --work-size: its /work is memory of its own",
+            reason="UPLOADS_INTO_MEMORY",
+            hint="leave --work-size out, or let the command fetch its files",
+        )
+    check_tree(uploads.files, most_entries)
+
+
+def bring_uploads(
+    uploads: Uploads, staging: UploadStaging, owner: str
+) -> tuple[tuple[str, ...], Delivery] | None:
+    """Return the paths of the files that come with a job, and what puts them into its work directory.
+
+    None when there are none. A staged upload is taken by this: whoever calls must let the delivery run.
+    Raises NotFound for an upload that is not there.
+    """
+    if uploads.staged_id:
+        upload, directory = staging.take(uploads.staged_id, owner)
+        return upload.paths, partial(_move, directory)
+    if not uploads.files:
+        return None
+    paths = tuple(file.path for file in uploads.files if not file.is_directory)
+    return paths[:MOST_TOLD], partial(_write, uploads.files)
+
+
+def _move(staged: Path, work: Path) -> None:
+    try:
+        work.parent.mkdir(mode=0o700)
+        staged.rename(work)
+    except OSError:
+        remove_tree(staged)
+        raise
+
+
+def _write(files: tuple[NewFile, ...], work: Path) -> None:
+    work.parent.mkdir(mode=0o700)
+    work.mkdir(mode=0o755)
+    write_tree(work, files)
