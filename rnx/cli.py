@@ -132,7 +132,14 @@ job_group = Group(
         "delete": f"{_JOB}:delete",
         "delete-all": f"{_JOB}:delete_all",
         "explain": f"{_JOB}:explain",
+        "update": "rnx.commands.update:update",
     },
+)
+monitor_group = Group(
+    "monitor",
+    callback=click.pass_context(_help_alone),
+    help="Look at the node that jobs run on.",
+    places={"status": "rnx.commands.monitor:status"},
 )
 
 
@@ -166,6 +173,7 @@ cli = Group(
         "delete": f"{_JOB}:delete",
         "delete-all": f"{_JOB}:delete_all",
         "explain": f"{_JOB}:explain",
+        "monitor": "rnx.cli:monitor_group",
         "nodes": "rnx.commands.nodes:nodes",
         "config-help": "rnx.commands.nodes:config_help",
         "help": "rnx.commands.help:show_help",

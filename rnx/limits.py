@@ -7,8 +7,9 @@ or cannot be said on the wire exactly, is an error.
 import re
 from collections.abc import Mapping
 from fractions import Fraction
+from typing import Any
 
-from rnx.argv import INT32_MAX, LIMIT_FLAGS, FlagValue, FlagValues
+from rnx.argv import INT32_MAX, LIMIT_FLAGS, FlagValues
 from rnx.exits import UsageError
 
 _CPU = re.compile(r"([0-9]{1,9})(\.[0-9]{1,9})?(%?)")
@@ -17,9 +18,9 @@ _BYTES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _MEGABYTE = 2**20
 
 
-def limit_fields(flags: FlagValues) -> dict[str, FlagValue]:
+def limit_fields(flags: FlagValues) -> dict[str, Any]:
     """Return the limits that were given, by field of the request."""
-    fields: dict[str, FlagValue] = {}
+    fields: dict[str, Any] = {}
     for flag in LIMIT_FLAGS:
         if flag.key in flags:
             read = _READERS.get(flag.long)
@@ -71,6 +72,17 @@ def _whole(flag: str, text: str, number: Fraction, unit: str) -> int:
 
 _READERS = {"--max-cpu": read_cpu, "--max-memory": read_megabytes, "--max-iobps": read_rate}
 _WIRE_NAMES = {"max_iobps": "max_io_bps"}
+_JSON_NAMES = {
+    "max_cpu": "maxCPU",
+    "max_memory": "maxMemory",
+    "max_io_bps": "maxIOBPS",
+    "cpu_cores": "cpuCores",
+    "max_tasks": "maxTasks",
+    "timeout": "timeout",
+    "nice": "nice",
+    "cpu_weight": "cpuWeight",
+    "io_weight": "ioWeight",
+}
 _FORMS = {
     "max_cpu": "Max CPU: {}%",
     "max_memory": "Max Memory: {} MB",
@@ -89,3 +101,14 @@ LIMIT_FIELDS = tuple(_FORMS)
 def limits_text(limits: Mapping[str, object]) -> list[str]:
     """Return a line for people for each limit that is set, by field of the wire."""
     return [form.format(limits[name]) for name, form in _FORMS.items() if limits.get(name)]
+
+
+def limit_data(limits: Mapping[str, object]) -> dict[str, object]:
+    """Return the limits that are set, by their key in JSON."""
+    return {_JSON_NAMES[name]: limits[name] for name in LIMIT_FIELDS if limits.get(name)}
+
+
+def cpu_count(online: str) -> int:
+    """Return how many CPUs a list such as ``0-3,6`` names."""
+    ranges = [part.partition("-") for part in online.split(",") if part]
+    return sum(int(last or first) - int(first) + 1 for first, _, last in ranges)

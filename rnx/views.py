@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from rnx.limits import LIMIT_FIELDS, limits_text
+from rnx.limits import LIMIT_FIELDS, limit_data, limits_text
 from rnx.output import Column, clean, status_word, table
 from rnx.times import parse_wire, show_duration, show_time
 
@@ -101,15 +101,7 @@ def status_data(status: Any) -> dict[str, object]:
 
 def _when_set(status: Any) -> dict[str, object]:
     return {
-        "maxCPU": status.max_cpu,
-        "maxMemory": status.max_memory,
-        "maxIOBPS": status.max_io_bps,
-        "cpuCores": status.cpu_cores,
-        "timeout": status.timeout,
-        "maxTasks": status.max_tasks,
-        "nice": status.nice,
-        "cpuWeight": status.cpu_weight,
-        "ioWeight": status.io_weight,
+        **limit_data({name: getattr(status, name) for name in LIMIT_FIELDS}),
         "reason": status.reason,
         "signal": status.signal,
         "message": status.message,

@@ -39,6 +39,7 @@ class FakeUnitManager:
         self.units: dict[JobId, UnitStatus] = {}
         self.commands: dict[JobId, str] = {}
         """What was ever started, by job."""
+        self.plans: dict[JobId, LaunchPlan] = {}
         self.starts: list[JobId] = []
         self.calls = [] if calls is None else calls
         self.failure: HostUnavailable | None = None
@@ -198,6 +199,7 @@ class FakeUnitManager:
         job_id, command = plan.job_id, plan.spec.command
         self.starts.append(job_id)
         self.commands[job_id] = command
+        self.plans[job_id] = plan
         starting = UnitStatus(job_id, UnitPhase.STARTING, invocation_id=f"{len(self.starts):032x}")
         self._tell(starting)
         if plan.launch_report.parent.exists():  # unless the agent has let go of it meanwhile

@@ -16,7 +16,7 @@ from joblet_agent.config import JobsConfig
 from joblet_agent.errors import JobletError
 from joblet_agent.model.job import JobId, JobState, Reason
 from joblet_agent.ports import UnitPhase
-from tests.unit.jobs.rig import Core, Host, until
+from tests.unit.jobs.rig import CALLER, Core, Host, until
 
 COMMANDS = [
     ("sleep",),
@@ -101,7 +101,7 @@ class Story:
         await asyncio.gather(*self._calls, return_exceptions=True)
 
     async def _step(self) -> None:
-        match self._random.choice(["run", "run", "run", "stop", "cancel", "end", "resync", "kill"]):
+        match self._random.choice(["run", "run", "run", "stop", "cancel", "end", "resync", "kill", "update"]):
             case "run":
                 self._call(self._run(self._random.choice(COMMANDS)))
             case "stop" | "kill" as verb if self._known:
@@ -110,6 +110,13 @@ class Story:
                 )
             case "cancel" if self._known:
                 await self._quietly(self._core.service.cancel(self._random.choice(self._known)))
+            case "update" if self._known:
+                changes = {"max_cpu": self._random.randrange(1, 400)}
+                self._call(
+                    self._quietly(
+                        self._core.service.update(self._random.choice(self._known), changes, CALLER)
+                    )
+                )
             case "end":
                 for job_id in running(self._core.host)[:1]:
                     self._core.host.units.end(job_id, "exited", 4, "exit-code")
@@ -160,6 +167,10 @@ async def _live(host: Host, plan: CrashPlan, seed: int) -> None:
 async def _come_to_an_end(host: Host) -> None:
     core = Core(host, jobs=LIMITS)
     await core.open()
+    for job_id in running(host):
+        record = host.store.records[job_id]
+        told = host.units.limits.get(job_id, {"max_cpu": host.units.plans[job_id].spec.resources.max_cpu})
+        assert (record.unapplied_limits, record.spec.resources.max_cpu) == ((), told["max_cpu"])
     while any(not record.has_ended for record in host.records):
         for job_id in running(host):
             if not host.store.records[job_id].stop_requested:  # those are the agent's to stop
