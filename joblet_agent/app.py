@@ -21,6 +21,7 @@ from joblet_agent.jobs.metrics.sampler import MetricsSampler
 from joblet_agent.jobs.node import NodeService
 from joblet_agent.jobs.paths import AgentPaths
 from joblet_agent.jobs.plan import PROGRAMS
+from joblet_agent.jobs.profiles import Profiles
 from joblet_agent.jobs.registry import JobRegistry
 from joblet_agent.jobs.retention import Retention
 from joblet_agent.jobs.root import DefaultRoot
@@ -117,6 +118,7 @@ class Agent:
         staging = UploadStaging(paths.uploads, config.uploads, self._clock)
         stack.push_async_callback(staging.close)
         await staging.open()
+        profiles = Profiles(config.jobs.default_profile, config.profiles)
         tracker = JobTracker(
             registry=registry,
             store=store,
@@ -132,6 +134,7 @@ class Agent:
             retention=retention,
             boot_id=_boot_id(),
             start_parallelism=config.jobs.start_parallelism,
+            profiles=profiles,
         )
         stack.push_async_callback(sampler.close)
         stack.push_async_callback(tracker.close)
@@ -159,6 +162,7 @@ class Agent:
             paths=paths,
             root=root,
             limits=limits,
+            profiles=profiles,
         )
         node = NodeService(config=config, registry=registry, units=units, host=host, limits=limits)
         files = FileService(jobs=jobs, staging=staging, paths=paths)

@@ -17,6 +17,7 @@ from joblet_agent.model.job import (
     JobSpec,
 )
 from joblet_agent.model.metrics import Usage
+from joblet_agent.model.profile import Profile
 
 
 class UnitPhase(StrEnum):
@@ -68,6 +69,7 @@ class LaunchPlan:
     job_id: JobId
     spec: JobSpec
     uid: int
+    """Host uid and gid of the command; 0 for a privileged job, and while none is assigned."""
     work: Path
     log: Path
     launch_report: Path
@@ -76,6 +78,7 @@ class LaunchPlan:
     root: Path
     disks: tuple[Path, ...] = ()
     """A directory on each disk that the job can reach, as the host sees them."""
+    profile: Profile = Profile.DEFAULT
     environment: Mapping[str, str] = field(default_factory=dict)
     """The complete environment of the job."""
 

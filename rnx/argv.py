@@ -73,6 +73,7 @@ RUN_FLAGS = (
     Flag("--secret-env", "secret variable, never shown again; may be repeated", "KEY=VALUE", "-s", many=True),
     Flag("--workdir", "working directory in the job (default /work)", "DIR", env="RNX_RUN_WORKDIR"),
     Flag("--network", "network to join", "NAME", env="RNX_RUN_NETWORK"),
+    Flag("--profile", "isolation: default, strict or privileged", "NAME", env="RNX_RUN_PROFILE"),
     Flag("--volume", "volume to mount; may be repeated", "NAME", many=True),
     Flag("--runtime", "runtime to use, e.g. python:3.11-ml", "SPEC", env="RNX_RUN_RUNTIME"),
     Flag("--upload", "file to send into the workspace; may be repeated", "FILE", many=True),

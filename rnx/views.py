@@ -38,6 +38,7 @@ def list_data(job: Any) -> dict[str, object]:
         "reason": job.reason,
         "signal": job.signal,
         "queue_position": job.queue_position,
+        "profile": job.profile,
         "created_time": job.created_time,
     }
     always = ("id", "status", "start_time", "command")
@@ -61,7 +62,16 @@ def list_table(jobs: Sequence[Any]) -> str:
 
 def _row(job: Any) -> list[str]:
     due = job.scheduled_time if job.status == "SCHEDULED" else job.start_time
-    return [job.uuid, job.name, job.node_id, job.status, show_time(due), short_command(job.command, job.args)]
+    return [job.uuid, job.name, job.node_id, job.status, show_time(due), _marked(job)]
+
+
+def _marked(job: Any) -> str:
+    """Return the command, behind the profile of a job that is kept apart otherwise than usual.
+
+    No column of its own: scripts count those in front of the command.
+    """
+    command = short_command(job.command, job.args)
+    return command if job.profile in ("", "default") else f"[{clean(job.profile)}] {command}"
 
 
 def short_command(command: str, args: Sequence[str]) -> str:

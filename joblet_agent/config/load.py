@@ -11,6 +11,7 @@ from joblet_agent.config.document import DocumentError, Scalar, Section, Value, 
 from joblet_agent.config.rules import Rule
 from joblet_agent.config.values import AgentConfig
 from joblet_agent.errors import InvalidConfig
+from joblet_agent.model.profile import Profile
 
 DEFAULT_PATH = Path("/etc/joblet/agent.yml")
 MOST_BYTES = 1_000_000
@@ -106,6 +107,13 @@ def _contradictions(config: AgentConfig) -> Iterator[tuple[str, str]]:
         yield (
             "jobs.uid_first",
             f"expected room for {jobs.uid_count} ids up to {_LARGEST_ID}, not {jobs.uid_first}",
+        )
+
+    if jobs.default_profile is Profile.PRIVILEGED or not config.profiles.offers(jobs.default_profile):
+        yield (
+            "jobs.default_profile",
+            "expected default or strict, whichever is switched on below profiles, "
+            f"not {jobs.default_profile}",
         )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 from joblet_agent.config.rules import AbsolutePath, Count, Duration, OneOf, Size, Switch, Word
+from joblet_agent.model.profile import Profile
 from joblet_agent.model.resources import INT32_MAX, LEAST_TASKS, LONGEST_TIME, MOST_CPUS, MOST_TASKS
 from joblet_agent.model.units import GIB, KIB, LARGEST_SIZE, MIB, TIB
 
@@ -48,6 +49,8 @@ class JobsConfig:
     stop_grace: Annotated[timedelta, Duration(timedelta(0), timedelta(days=1))] = timedelta(seconds=10)
     """From the stop signal to the kill."""
     default_network: Annotated[str, Word("a network's name", _NETWORK)] = "none"
+    default_profile: Annotated[Profile, OneOf(Profile)] = Profile.DEFAULT
+    """Isolation of a job that asks for none."""
     uid_first: Annotated[int, Count(65536, 2**32 - 3)] = 1879048192
     """First of the host uids and gids that jobs run under, one each."""
     uid_count: Annotated[int, Count(1, 2**31)] = 65536
@@ -94,6 +97,20 @@ class LimitsConfig:
     default: DefaultsConfig = field(default_factory=DefaultsConfig)
     admin: MaximaConfig = field(default_factory=MaximaConfig)
     operator: MaximaConfig = field(default_factory=MaximaConfig)
+
+
+@dataclass(frozen=True, slots=True)
+class ProfilesConfig:
+    """Which isolation profiles there are; a switch for each."""
+
+    default: Annotated[bool, Switch()] = True
+    strict: Annotated[bool, Switch()] = True
+    privileged: Annotated[bool, Switch()] = False
+    """Root with the host's capabilities and devices, for callers with the role admin."""
+
+    def offers(self, profile: Profile) -> bool:
+        """Say whether the profile's switch is on."""
+        return bool(getattr(self, profile.value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +187,7 @@ class AgentConfig:
     socket: SocketConfig = field(default_factory=SocketConfig)
     jobs: JobsConfig = field(default_factory=JobsConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
+    profiles: ProfilesConfig = field(default_factory=ProfilesConfig)
     logs: LogsConfig = field(default_factory=LogsConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     retention: RetentionConfig = field(default_factory=RetentionConfig)

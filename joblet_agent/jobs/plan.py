@@ -4,6 +4,7 @@ from pathlib import Path
 
 from joblet_agent.jobs.paths import AgentPaths
 from joblet_agent.model.job import JobRecord, JobSpec
+from joblet_agent.model.profile import Profile
 from joblet_agent.ports import LaunchPlan
 
 PROGRAMS = Path("/usr")
@@ -24,6 +25,7 @@ def launch_plan(record: JobRecord, paths: AgentPaths, root: Path) -> LaunchPlan:
         environment_file=own.environment,
         root=root,
         disks=(PROGRAMS, own.work),
+        profile=Profile(record.spec.profile or Profile.DEFAULT),
         environment=_environment(record),
     )
 
@@ -34,11 +36,12 @@ def search_path(spec: JobSpec) -> str:
 
 
 def _environment(record: JobRecord) -> dict[str, str]:
+    user = "root" if record.spec.profile == Profile.PRIVILEGED else "job"
     base = {
         "PATH": _SEARCH_PATH,
         "HOME": "/work",
-        "USER": "job",
-        "LOGNAME": "job",
+        "USER": user,
+        "LOGNAME": user,
         "SHELL": "/bin/sh",
         "LANG": "C.UTF-8",
         "JOBLET_JOB_ID": record.id,

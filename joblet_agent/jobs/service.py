@@ -19,6 +19,7 @@ from joblet_agent.jobs.metrics.reader import MetricsReader
 from joblet_agent.jobs.metrics.sampler import MetricsSampler
 from joblet_agent.jobs.paths import AgentPaths
 from joblet_agent.jobs.plan import launch_plan
+from joblet_agent.jobs.profiles import Profiles
 from joblet_agent.jobs.registry import ActiveJob, JobRegistry
 from joblet_agent.jobs.retention import Retention
 from joblet_agent.jobs.root import DefaultRoot
@@ -74,6 +75,7 @@ class JobService:
         paths: AgentPaths,
         root: DefaultRoot,
         limits: LimitPolicy,
+        profiles: Profiles,
     ) -> None:
         self._config = config
         self._registry = registry
@@ -89,16 +91,18 @@ class JobService:
         self._paths = paths
         self._root = root
         self._limits = limits
+        self._profiles = profiles
 
     async def run(self, spec: JobSpec, caller: Identity, uploads: Uploads = NO_UPLOADS) -> JobRecord:
         """Start the job, or let it wait if ``jobs.max_concurrent`` run; return once its command runs.
 
-        Raises InvalidRequest, LimitReached, StoreFailed, NotFound for an upload (no job exists then),
-        LaunchFailed and HostUnavailable (the job exists and is, or will be found, FAILED or running; with
-        CANNOT_STORE_FILES there is none).
+        Raises InvalidRequest, NotPermitted, LimitReached, StoreFailed, NotFound for an upload (no job exists
+        then), LaunchFailed and HostUnavailable (the job exists and is, or will be found, FAILED or
+        running; with CANNOT_STORE_FILES there is none).
         """
         spec = check_spec(spec, networks=NETWORKS, default_network=self._config.jobs.default_network)
         spec = replace(spec, resources=self._limits.settle(spec.resources, caller.role))
+        spec = replace(spec, profile=self._profiles.admit(spec.profile, caller))
         check_uploads(spec, uploads, self._config.uploads.max_entries)
         record = JobRecord(
             id=new_job_id(),

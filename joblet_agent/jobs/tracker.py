@@ -24,6 +24,7 @@ from joblet_agent.errors import (
     LaunchFailed,
     LimitReached,
     NotFound,
+    NotOffered,
     StoreFailed,
     WrongState,
 )
@@ -36,13 +37,15 @@ from joblet_agent.jobs.metrics.usage import pieced_together, split_report, summa
 from joblet_agent.jobs.outcome import outcome_of, start_failed
 from joblet_agent.jobs.paths import AgentPaths
 from joblet_agent.jobs.plan import launch_plan
+from joblet_agent.jobs.profiles import Profiles
 from joblet_agent.jobs.registry import ActiveJob, JobRegistry
 from joblet_agent.jobs.retention import Retention
 from joblet_agent.jobs.root import DefaultRoot
 from joblet_agent.jobs.tree import sync_tree
 from joblet_agent.jobs.uids import UidPool
-from joblet_agent.model.job import JobId, JobRecord, JobState, Outcome, Reason
+from joblet_agent.model.job import JobId, JobRecord, JobSpec, JobState, Outcome, Reason
 from joblet_agent.model.metrics import Usage
+from joblet_agent.model.profile import Profile
 from joblet_agent.ports import (
     Accounted,
     Clock,
@@ -88,6 +91,7 @@ class JobTracker:
         retention: Retention,
         boot_id: str,
         start_parallelism: int,
+        profiles: Profiles,
     ) -> None:
         self._registry = registry
         self._store = store
@@ -102,6 +106,7 @@ class JobTracker:
         self._uids = uids
         self._retention = retention
         self._boot_id = boot_id
+        self._profiles = profiles
         self._starts = asyncio.Semaphore(start_parallelism)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._changes = asyncio.Lock()
@@ -141,11 +146,10 @@ class JobTracker:
         try:
             if delivery is not None:
                 await self._deliver(record, delivery)
-            uid = self._uids.take()
-            job.record = replace(record, uid=uid, boot_id=self._boot_id)
+            job.record = replace(record, uid=self._uid_for(record.spec), boot_id=self._boot_id)
             await self._store_launch(job)
             await asyncio.to_thread(self._prepare, job.record)
-        except (StoreFailed, LimitReached, NotDelivered) as error:
+        except (StoreFailed, LimitReached, NotOffered, NotDelivered) as error:
             if record.state is JobState.PENDING:  # the store knows it already
                 await self._conclude(job, start_failed(str(error)), None)
             else:
@@ -189,6 +193,11 @@ class JobTracker:
                 reason="CANNOT_STORE_FILES",
                 hint=f"is the disk of {self._paths.state_dir} full?",
             ) from error
+
+    def _uid_for(self, spec: JobSpec) -> int:
+        profile = Profile(spec.profile or Profile.DEFAULT)
+        self._profiles.require_offered(profile)  # it may have waited while the configuration changed
+        return 0 if profile is Profile.PRIVILEGED else self._uids.take()
 
     async def _store_launch(self, job: ActiveJob) -> None:
         if job.record.state is JobState.PENDING:  # accepted long ago: a full disk delays it

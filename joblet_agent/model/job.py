@@ -88,6 +88,8 @@ class JobSpec:
     """Name of a network; empty for the configuration's default."""
     work_dir: str = ""
     """Absolute directory in the job; empty for ``/work``."""
+    profile: str = ""
+    """Isolation profile (model/profile.py); empty for the configuration's default, and never in a record."""
     schedule: str = ""
     """When to start, as asked for: RFC 3339 or a calendar expression; empty for at once."""
     skip_missed: bool = False
@@ -123,7 +125,6 @@ class JobRecord:
     state: JobState
     created_at: datetime
     started_by: str = ""
-    profile: str = "default"
     uid: int = 0
     """Host uid and gid of the job's processes; 0 while none is assigned."""
     boot_id: str = ""

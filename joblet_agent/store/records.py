@@ -60,7 +60,6 @@ def record_of(job_id: str, state: str, name: str, created_usec: int, record: byt
             state=JobState(state),
             created_at=time_of(created_usec),
             started_by=stored.take("started_by", str, ""),
-            profile=stored.take("profile", str, "default"),
             uid=stored.take("uid", int, 0),
             boot_id=stored.take("boot_id", str, ""),
             invocation_id=stored.take("invocation_id", str, ""),
@@ -94,8 +93,6 @@ def _record_fields(record: JobRecord) -> dict[str, object]:
         "scheduled_at": record.scheduled_at,
     }
     return {
-        # What has a default that is not "nothing" is always there.
-        "profile": record.profile,
         **{key: usec_of(time) for key, time in times.items() if time is not None},
         **_without_nothing(
             command=spec.command,
@@ -105,6 +102,7 @@ def _record_fields(record: JobRecord) -> dict[str, object]:
             work_dir=spec.work_dir,
             work_size=spec.work_size,
             uploads=spec.uploads,
+            profile=spec.profile,
             schedule=spec.schedule,
             skip_missed=spec.skip_missed,
             resources=_resource_fields(spec.resources),
@@ -195,6 +193,7 @@ def _spec(stored: _Fields, name: str) -> JobSpec:
         work_dir=stored.take("work_dir", str, ""),
         work_size=stored.take("work_size", int, 0),
         uploads=stored.texts("uploads"),
+        profile=stored.take("profile", str, ""),
         schedule=stored.take("schedule", str, ""),
         skip_missed=stored.take("skip_missed", bool, False),
         resources=_resources(stored),

@@ -71,7 +71,7 @@ class SystemdUnitManager:
         """Connect to the bus. Raises HostUnavailable, also for a systemd that is too old."""
         await self._bus.open()
         version = require_host(await self._bus.manager_property("Version"))
-        self._settings = replace(self._settings, systemd_version=version)
+        self._settings = replace(self._settings, systemd_version=version, host_namespaces=_own_namespaces())
         self._cgroup_root = await self._bus.manager_property("ControlGroup")
 
     async def close(self) -> None:
@@ -299,6 +299,11 @@ class SystemdUnitManager:
     def _on_reconnected(self) -> None:
         self._not_reloading.set()
         self._resync()
+
+
+def _own_namespaces() -> tuple[str, ...]:
+    """Return the host's namespaces, which are the agent's own (units/joblet-agent.service)."""
+    return tuple(os.readlink(f"/proc/self/ns/{kind}") for kind in ("net", "ipc", "uts"))
 
 
 def _is_gone(load_state: str | None) -> bool:

@@ -1,53 +1,24 @@
 """The table of unit properties: what a job becomes, with the option and the man page of each.
 
 Pure: no bus, no files. Values have the shape that ``StartTransientUnit`` wants
-(org.freedesktop.systemd1(5)); durations are microseconds, sizes bytes.
-
-What costs a start its time is mounts and seccomp (measured, docs/performance.md), so the sandbox
-hides by not mounting: the root is a skeleton directory with the host's ``/usr`` in it, and what is
-not there needs no ``Protect…``.
+(org.freedesktop.systemd1(5)); durations are microseconds, sizes bytes. How far a job is kept apart
+from the host is in tables of its own: sandbox.py.
 """
 
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
+from joblet_agent.model.profile import Profile
 from joblet_agent.ports import LaunchPlan
 from joblet_agent.systemd.limits import limit_properties
 from joblet_agent.systemd.names import AGENT_UNIT, JOBS_SLICE
 from joblet_agent.systemd.property import Property, Value
+from joblet_agent.systemd.sandbox import PRIVILEGED_WORD, sandbox
 
 LAUNCHER: Final = "/usr/lib/joblet/joblet-launch"
 ENVIRONMENT_PREFIX: Final = "JOBLET_ENV_"
 ARGUMENT_PREFIX: Final = "JOBLET_ARG_"
-
-_CAP_SETGID, _CAP_SETUID, _CAP_SETPCAP, _CAP_SYS_ADMIN = 1 << 6, 1 << 7, 1 << 8, 1 << 21
-_CLONE_NEWNS, _CLONE_NEWPID = 0x0002_0000, 0x2000_0000
-
-_DENIED_SYSTEM_CALLS: Final[list[Value]] = [
-    "@clock",
-    "@cpu-emulation",
-    "@debug",
-    "@keyring",
-    "@module",
-    "@obsolete",
-    "@raw-io",
-    "@reboot",
-    "@swap",
-    "acct",
-    "bpf",
-    "chroot",
-    "fanotify_init",
-    "io_uring_enter",
-    "io_uring_register",
-    "io_uring_setup",
-    "open_by_handle_at",
-    "quotactl",
-    "setns",
-    "syslog",
-    "userfaultfd",
-    "vhangup",
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +31,18 @@ class UnitSettings:
     """Of a job whose record tells none: an agent without such limits wrote it."""
     tmp_size: int
     """Bytes of a job's ``/tmp`` and ``/dev/shm``, each."""
+    host_namespaces: tuple[str, ...] = ()
+    """Namespaces (``net:[4026531840]``) that no job may be in; the launcher looks."""
 
 
 def unit_properties(plan: LaunchPlan, settings: UnitSettings) -> list[Property]:
     """Return the properties of the job's unit, in the order they are told to people."""
     return [
         *_service(plan),
-        *_command(plan),
+        *_command(plan, settings),
         *_files(plan, settings),
         *_limits(plan, settings),
-        *_namespaces(),
-        *_privileges(settings),
+        *sandbox(plan.profile),
     ]
 
 
@@ -89,9 +61,11 @@ def _service(plan: LaunchPlan) -> list[Property]:
     ]
 
 
-def _command(plan: LaunchPlan) -> list[Property]:
+def _command(plan: LaunchPlan, settings: UnitSettings) -> list[Property]:
     count = 1 + len(plan.spec.args)
-    argv: list[Value] = [LAUNCHER, str(plan.uid), str(plan.uid), str(count)]
+    argv: list[Value] = [LAUNCHER, str(plan.uid), str(plan.uid), str(count), *settings.host_namespaces]
+    if plan.profile is Profile.PRIVILEGED:
+        argv.append(PRIVILEGED_WORD)
     return [
         # Not the command itself: at a reload PID 1 reads the line again from the unit's file, which holds
         # 1 MiB at most, and 252 does not read back what it wrote for some arguments.
@@ -144,7 +118,6 @@ def _files(plan: LaunchPlan, settings: UnitSettings) -> list[Property]:
         Property("ProtectSystem", "s", "strict", "the root is read-only", "systemd.exec(5)"),
         # "+": below RootDirectory=
         Property("ReadWritePaths", "as", ["+/work"], "what a job may write to", "systemd.exec(5)"),
-        Property("PrivateDevices", "b", True, "no devices of the host", "systemd.exec(5)"),
     ]
     if work:
         properties.append(Property("BindPaths", "a(ssbt)", work, "the job's own files", "systemd.exec(5)"))
@@ -168,54 +141,4 @@ def _limits(plan: LaunchPlan, settings: UnitSettings) -> list[Property]:
         Property("OOMPolicy", "s", "kill", "a job out of memory ends as a whole", "systemd.service(5)"),
         Property("LimitCORE", "t", 0, "memory of jobs is not written to disk", "systemd.exec(5)"),
         *limit_properties(resources, plan.disks),
-    ]
-
-
-def _namespaces() -> list[Property]:
-    return [
-        Property("PrivateNetwork", "b", True, "--network=none", "systemd.exec(5)"),
-        Property("PrivateIPC", "b", True, "own System V IPC and message queues", "systemd.exec(5)"),
-        Property("ProtectHostname", "b", True, "own UTS namespace", "systemd.exec(5)"),
-        Property(
-            "RestrictNamespaces",
-            "t",
-            _CLONE_NEWNS | _CLONE_NEWPID,  # what the launcher makes; the command has no capability for more
-            "PID namespace by the launcher, none by the job",
-            "systemd.exec(5)",
-        ),
-    ]
-
-
-def _privileges(settings: UnitSettings) -> list[Property]:
-    return [
-        Property("NoNewPrivileges", "b", True, "setuid programs gain nothing", "systemd.exec(5)"),
-        Property(
-            "CapabilityBoundingSet",
-            "t",
-            _CAP_SETGID | _CAP_SETUID | _CAP_SETPCAP | _CAP_SYS_ADMIN,
-            "the launcher's, dropped before the command",
-            "systemd.exec(5)",
-        ),
-        Property(
-            "SystemCallArchitectures", "as", ["native"], "no second system call table", "systemd.exec(5)"
-        ),
-        Property(
-            "SystemCallFilter",
-            "(bas)",
-            [False, _DENIED_SYSTEM_CALLS],
-            "kernel interfaces jobs do not need",
-            "systemd.exec(5)",
-        ),
-        Property("SystemCallErrorNumber", "i", 1, "denied calls fail with EPERM", "systemd.exec(5)"),
-        Property(
-            "RestrictAddressFamilies",
-            "(bas)",
-            [True, ["AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK"]],
-            "no sockets that leave the network namespace",
-            "systemd.exec(5)",
-        ),
-        Property("RestrictSUIDSGID", "b", True, "no setuid files", "systemd.exec(5)"),
-        Property("RestrictRealtime", "b", True, "no scheduling above the host", "systemd.exec(5)"),
-        Property("LockPersonality", "b", True, "no second ABI", "systemd.exec(5)"),
-        Property("KeyringMode", "s", "private", "own kernel keyring", "systemd.exec(5)"),
     ]

@@ -88,6 +88,7 @@ def _request_fields(flags: FlagValues, command: Sequence[str]) -> dict[str, Any]
         "secret_environment": secrets,
         "work_dir": flags.get("workdir", ""),
         "network": flags.get("network", ""),
+        "profile": flags.get("profile", ""),
         "volumes": _many(flags, "volume"),
         "runtime": flags.get("runtime", ""),
         "schedule": _schedule(str(flags.get("schedule", ""))),

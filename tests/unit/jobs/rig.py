@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
-from joblet_agent.config import AgentConfig, JobsConfig, LimitsConfig, RetentionConfig
+from joblet_agent.config import AgentConfig, JobsConfig, LimitsConfig, ProfilesConfig, RetentionConfig
 from joblet_agent.errors import LimitReached, StoreFailed
 from joblet_agent.jobs.file_service import FileService
 from joblet_agent.jobs.limits import LimitPolicy
@@ -15,6 +15,7 @@ from joblet_agent.jobs.logs import LogReader
 from joblet_agent.jobs.metrics.reader import MetricsReader
 from joblet_agent.jobs.metrics.sampler import MetricsSampler
 from joblet_agent.jobs.paths import AgentPaths
+from joblet_agent.jobs.profiles import Profiles
 from joblet_agent.jobs.registry import JobRegistry
 from joblet_agent.jobs.retention import Retention
 from joblet_agent.jobs.root import DefaultRoot
@@ -101,6 +102,7 @@ class Core:
         jobs: JobsConfig | None = None,
         limits: LimitsConfig | None = None,
         retention: RetentionConfig | None = None,
+        profiles: ProfilesConfig | None = None,
         store: JobStore | None = None,
         units: UnitManager | None = None,
         boot_id: str = BOOT,
@@ -111,6 +113,7 @@ class Core:
             jobs=jobs,
             limits=limits or LimitsConfig(),
             retention=retention or RetentionConfig(),
+            profiles=profiles or ProfilesConfig(),
         )
         self.host = host
         self.store = store or host.store
@@ -131,6 +134,7 @@ class Core:
             config=self.config.retention, store=self.store, clock=self.clock, paths=host.paths
         )
         self.staging = UploadStaging(host.paths.uploads, self.config.uploads, self.clock)
+        offered = Profiles(jobs.default_profile, self.config.profiles)
         self.tracker = JobTracker(
             registry=self.registry,
             store=self.store,
@@ -146,6 +150,7 @@ class Core:
             retention=self.retention,
             boot_id=boot_id,
             start_parallelism=jobs.start_parallelism,
+            profiles=offered,
         )
         self.service = JobService(
             config=self.config,
@@ -162,6 +167,7 @@ class Core:
             paths=host.paths,
             root=self.root,
             limits=LimitPolicy(self.config.limits, FakeHost(host.home / "host"), disks=()),
+            profiles=offered,
         )
         self.files = FileService(jobs=self.service, staging=self.staging, paths=host.paths)
 

@@ -32,6 +32,7 @@ OFFERED = {
     "network",
     "work_dir",
     "environment",
+    "profile",
     "uploads",
     "upload_id",
     "work_size",
@@ -131,7 +132,7 @@ LIMIT_FIELDS: dict[str, Any] = {
 
 FULL = replace(
     RECORD,
-    spec=JobSpec("sh", ("-c", "x"), "nightly", {"A": "b"}, "none", resources=RESOURCES),
+    spec=JobSpec("sh", ("-c", "x"), "nightly", {"A": "b"}, "none", profile="strict", resources=RESOURCES),
     state=JobState.FAILED,
     started_at=NOW,
     ended_at=NOW + timedelta(seconds=1),
@@ -156,6 +157,7 @@ ROW: dict[str, Any] = {
     "signal": 9,
     "queue_position": 2,
     "created_time": "2026-01-31T12:00:00.987654Z",
+    "profile": "strict",
 }
 
 
@@ -176,7 +178,6 @@ def test_a_record_becomes_a_status() -> None:
         pid_isolation="namespace",
         main_pid=7,
         started_by="local",
-        profile="default",
         nice=5,
         cpu_weight=200,
         io_weight=300,

@@ -23,6 +23,7 @@ SPEC = {
     "environment": st.dictionaries(TEXT, TEXT),
     "network": TEXT,
     "work_dir": TEXT,
+    "profile": TEXT,
     "schedule": TEXT,
     "skip_missed": st.booleans(),
     "resources": st.builds(
@@ -46,7 +47,6 @@ RECORD = {
     "state": st.sampled_from(JobState),
     "created_at": TIMES,
     "started_by": TEXT,
-    "profile": TEXT,
     "uid": INT64,
     "boot_id": TEXT,
     "invocation_id": TEXT,
