@@ -68,6 +68,7 @@ LIMIT_FLAGS = (
 RUN_FLAGS = (
     Flag("--attach", "show the output, wait, and exit with the job's status", short="-a"),
     Flag("--detach", "print only the id of the job", short="-d"),
+    Flag("--quiet", "the same as --detach", short="-q"),
     Flag("--name", "name of the job, for people", "NAME", env="RNX_RUN_NAME"),
     Flag("--env", "environment variable; may be repeated", "KEY=VALUE", "-e", many=True),
     Flag("--secret-env", "secret variable, never shown again; may be repeated", "KEY=VALUE", "-s", many=True),

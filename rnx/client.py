@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from rnx.config import Target
-from rnx.exits import NotOffered, RnxError, Unreachable
+from rnx.exits import NotOffered, RnxError, TimedOut, Unreachable
 from rnx.lazyimport import lazy_imports
 
 # gRPC writes its own lines about failed connections to standard error; our one line says it.
@@ -66,10 +66,15 @@ class Client:
         with self._our_errors():
             return method(request, timeout=limit.total_seconds())
 
-    def stream(self, method: Callable[..., Any], request: Any) -> Iterator[Any]:
-        """Yield the answers of a server stream, without a time limit; leaving the loop cancels the call."""
+    def stream(
+        self, method: Callable[..., Any], request: Any, *, limit: timedelta | None = None
+    ) -> Iterator[Any]:
+        """Yield the answers of a server stream; leaving the loop cancels the call.
+
+        Without a limit it may take for ever; beyond it the call ends with TimedOut.
+        """
         with self._our_errors():
-            answers = method(request)
+            answers = method(request, timeout=limit.total_seconds() if limit else None)
             try:
                 yield from answers
             finally:
@@ -111,7 +116,7 @@ def _our_error(error: Any, address: str) -> RnxError:
     if error.code() is grpc.StatusCode.UNIMPLEMENTED:
         return NotOffered(details or "the agent does not offer this call", hint=hint, reason=reason)
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and not reason:
-        return RnxError(
+        return TimedOut(
             f"the agent at {address} did not answer in time",
             hint="what was asked may still happen: look with rnx list",
         )

@@ -10,6 +10,8 @@ class Exit(IntEnum):
     DONE = 0
     FAILED = 1
     USAGE = 2
+    TIMED_OUT = 124
+    """The time that was given to wait is over, as timeout(1) says it."""
     OURS = 125
     """An attached run failed for a reason that is not the command's: agent, network, ``rnx`` itself."""
     CANNOT_INVOKE = 126
@@ -45,6 +47,10 @@ class NotOffered(RnxError):
 
 class Unreachable(RnxError):
     """The agent does not answer now; the same call may work later."""
+
+
+class TimedOut(RnxError):
+    """What was waited for did not happen within the time given."""
 
 
 def report(error: RnxError) -> None:

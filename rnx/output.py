@@ -47,6 +47,15 @@ def show(form: Format, data: object, text: Callable[[], str]) -> None:
         print(_yaml(data), end="")
 
 
+def show_lines(form: Format, texts: Sequence[str]) -> None:
+    """Print texts, one a line; in a form for programs as an array."""
+    if form is not Format.TABLE:
+        show(form, list(texts), str)
+        return
+    for text in texts:
+        print(clean(text))
+
+
 def show_record(form: Format, data: Mapping[str, object]) -> None:
     """Print one of a stream of records at once: a line of JSON or a YAML document."""
     if form is Format.YAML:

@@ -28,6 +28,11 @@ def moment_after(text: str, now: datetime) -> datetime:
     return _moment("--schedule", text, now, +1)
 
 
+def parse_span(flag: str, text: str) -> timedelta:
+    """Read how long something may take: 30s, 10m, 2h30m."""
+    return _relative(flag, text.strip())
+
+
 def parse_wire(text: str) -> datetime | None:
     """Return the aware time that RFC 3339 text of the wire says; None when it is empty or something else.
 

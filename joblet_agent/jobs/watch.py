@@ -41,7 +41,7 @@ class JobWatches:
         _check(query)
         position = query.after or self._log.newest  # before the look: a deletion after it is an event
         ids = [await self._resolve(given, query.after) for given in query.given]
-        return self._sightings(query, ids, position)
+        return self._sightings(query, list(dict.fromkeys(ids)), position)
 
     async def _resolve(self, given: str, after: int) -> JobId:
         try:

@@ -3,14 +3,16 @@
 import sys
 from collections.abc import Iterator
 from datetime import datetime
+from functools import partial
+from shutil import get_terminal_size
 from typing import Any
 
 import click
 
 from rnx.cli import Command
 from rnx.context import Settings
-from rnx.exits import NotOffered, RnxError
-from rnx.output import Column, Format, clean, show, show_record, status_word, table
+from rnx.exits import NotOffered, RnxError, UsageError
+from rnx.output import Column, Format, clean, show, show_lines, show_record, status_word, table
 
 PAGE = 1000
 
@@ -19,10 +21,20 @@ PAGE = 1000
 @click.option(
     "--state", "states", multiple=True, metavar="STATE", help="only jobs in this state; may be repeated"
 )
+@click.option("--name", default="", help="only jobs of this name")
 @click.option("--limit", type=click.IntRange(min=1), envvar="RNX_LIST_LIMIT", help="at most this many jobs")
+@click.option("-q", "--quiet", is_flag=True, help="print only ids, one a line")
+@click.option(
+    "-w", "--watch", is_flag=True, help="go on: draw the list again, or print changes, as jobs change"
+)
 @click.pass_obj
-def list_jobs(settings: Settings, states: tuple[str, ...], limit: int | None) -> None:
+def list_jobs(
+    settings: Settings, *, states: tuple[str, ...], name: str, limit: int | None, quiet: bool, watch: bool
+) -> None:
     """List jobs, newest first.
+
+    With --watch a terminal shows the list as it is now, until Ctrl-C. Elsewhere, and with --json, it prints
+    where the jobs that have not ended stand, and then each change on a line of its own (`rnx job watch`).
 
     Permission: read. Exit status: 0 done, 1 failed, 2 wrong usage.
 
@@ -31,11 +43,19 @@ def list_jobs(settings: Settings, states: tuple[str, ...], limit: int | None) ->
     from rnx.views import list_data, list_table  # noqa: PLC0415
 
     wanted = [state.upper() for state in states]
+    if watch and (quiet or limit):
+        raise UsageError("cannot use --watch together with --quiet or --limit")
     with settings.connect() as client:
-        try:
-            jobs = list(_pages(client, wanted, limit))
-        except NotOffered:
-            jobs = _all_at_once(client, wanted, limit)
+        if watch:
+            from rnx.commands.watch import watch_list  # noqa: PLC0415
+
+            draw = partial(_newest_that_fit, client, wanted, name)
+            watch_list(settings, client, name=name, states=wanted, draw=draw)
+            return
+        jobs = _listed(client, wanted, name, limit)
+    if quiet:
+        show_lines(settings.form, [job.uuid for job in jobs])
+        return
     show(settings.form, [list_data(job) for job in jobs], lambda: list_table(jobs))
 
 
@@ -216,14 +236,29 @@ def explain(settings: Settings, uuid: str) -> None:
     show(settings.form, data, lambda: _explanation(reply, rows))
 
 
-def _pages(client: Any, states: list[str], limit: int | None) -> Iterator[Any]:
+def _listed(client: Any, states: list[str], name: str, limit: int | None) -> list[Any]:
+    try:
+        return list(_pages(client, states, name, limit))
+    except NotOffered:
+        return _all_at_once(client, states, name, limit)
+
+
+def _newest_that_fit(client: Any, states: list[str], name: str) -> str:
+    """Return the list as far as the terminal has room for it."""
+    from rnx.views import list_table  # noqa: PLC0415
+
+    height = get_terminal_size().lines
+    return list_table(_listed(client, states, name, max(height - 3, 1)))
+
+
+def _pages(client: Any, states: list[str], name: str, limit: int | None) -> Iterator[Any]:
     """Yield jobs page by page, at most ``limit``."""
     from rnx.client import SHORT, pb  # noqa: PLC0415
 
     token, left = "", limit
     while left is None or left > 0:
         size = PAGE if left is None else min(PAGE, left)
-        request = pb.QueryJobsRequest(states=states, page_size=size, page_token=token)
+        request = pb.QueryJobsRequest(states=states, name=name, page_size=size, page_token=token)
         page = client.call(client.agent.QueryJobs, request, SHORT)
         yield from page.jobs[:size]
         left = None if left is None else left - len(page.jobs)
@@ -232,12 +267,12 @@ def _pages(client: Any, states: list[str], limit: int | None) -> Iterator[Any]:
             return
 
 
-def _all_at_once(client: Any, states: list[str], limit: int | None) -> list[Any]:
+def _all_at_once(client: Any, states: list[str], name: str, limit: int | None) -> list[Any]:
     """Ask an agent that does not know pages; newest first is our work then."""
     from rnx.client import SHORT, pb  # noqa: PLC0415
 
     jobs = client.call(client.jobs.ListJobs, pb.EmptyRequest(), SHORT).jobs
-    wanted = [job for job in jobs if not states or job.status in states]
+    wanted = [job for job in jobs if (not states or job.status in states) and name in {"", job.name}]
     return sorted(wanted, key=lambda job: job.created_time or job.start_time, reverse=True)[:limit]
 
 

@@ -45,6 +45,8 @@ def _run(words: Sequence[str], global_flags: FlagValues) -> int:
         print(run_help(), end="")
         return Exit.DONE
     flags = with_environment(given, RUN_FLAGS, os.environ)
+    if flags.pop("quiet", False):
+        flags["detach"] = True
     settings = Settings.from_flags({**global_flags, **flags})
     if not command:
         raise UsageError("must specify a command to run", hint="rnx run --help")

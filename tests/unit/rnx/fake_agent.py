@@ -69,7 +69,7 @@ class FakeAgent:
         return grpc.method_handlers_generic_handler(service.full_name, handlers)
 
     def _handler(self, method: Any) -> Any:
-        streams = method.name in {"GetJobLogs"}
+        streams = method.name in {"GetJobLogs", "WatchJobs"}
         make = grpc.unary_stream_rpc_method_handler if streams else grpc.unary_unary_rpc_method_handler
         behaviour: Callable[[Any, Any], Any] = (
             self._stream(method.name) if streams else self._unary(method.name)
