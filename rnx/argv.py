@@ -79,6 +79,8 @@ RUN_FLAGS = (
     Flag("--runtime", "runtime to use, e.g. python:3.11-ml", "SPEC", env="RNX_RUN_RUNTIME"),
     Flag("--upload", "file to send into the workspace; may be repeated", "FILE", many=True),
     Flag("--upload-dir", "directory whose contents to send; may be repeated", "DIR", many=True),
+    Flag("--work-size", "most bytes in /work, which then is memory: 512M, 2G", "SIZE",
+         env="RNX_RUN_WORK_SIZE"),
     Flag("--schedule", "start later: 10min, 2h30m, 2026-01-31 23:59", "WHEN", env="RNX_RUN_SCHEDULE"),
     *LIMIT_FLAGS,
     Flag("--gpu", "number of GPUs", "N", number=True, env="RNX_RUN_GPU"),

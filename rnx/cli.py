@@ -1,6 +1,6 @@
 """The tree of commands: names, global flags anywhere, and nothing loaded that the command does not need."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -13,8 +13,8 @@ from rnx.exits import Exit, UsageError, near
 _FLAGS = "rnx.global-flags"
 
 
-def _option(flag: Flag) -> click.Option:
-    names = [name for name in (flag.short, flag.long) if name]
+def _option(flag: Flag, taken: Collection[str] = ()) -> click.Option:
+    names = [name for name in (flag.short, flag.long) if name and name not in taken]
     kind = click.Choice(flag.choices) if flag.choices else None
     return click.Option(
         [*names, flag.key],
@@ -45,7 +45,8 @@ class Command(click.Command):
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
-        self.params.extend(_option(flag) for flag in GLOBAL_FLAGS)
+        own = {name for param in self.params for name in param.opts}
+        self.params.extend(_option(flag, own) for flag in GLOBAL_FLAGS)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Settle the global flags, which are complete now, and run."""
@@ -117,6 +118,7 @@ def _help_alone(context: click.Context) -> None:
 
 
 _JOB = "rnx.commands.job"
+_FILES = "rnx.commands.files"
 run_command = RunCommand()
 job_group = Group(
     "job",
@@ -135,6 +137,8 @@ job_group = Group(
         "delete-all": f"{_JOB}:delete_all",
         "explain": f"{_JOB}:explain",
         "update": "rnx.commands.update:update",
+        "files": f"{_FILES}:files",
+        "download": f"{_FILES}:download",
     },
 )
 monitor_group = Group(

@@ -66,6 +66,27 @@ class Client:
         with self._our_errors():
             return method(request, timeout=limit.total_seconds())
 
+    def send(self, method: Any, requests: Iterator[Any]) -> Any:
+        """Send a client stream, without a time limit, and return its answer; leaving early cancels the call.
+
+        What ``requests`` raises is raised here: the stream then ends as if it were complete.
+        """
+        failures: list[RnxError] = []
+        with self._our_errors():
+            call = method.future(_until_failure(requests, failures))
+            try:
+                reply = call.result()
+            except grpc.RpcError:
+                if failures:
+                    raise failures[0] from None
+                raise
+            except BaseException:
+                call.cancel()
+                raise
+        if failures:
+            raise failures[0]
+        return reply
+
     def stream(
         self, method: Callable[..., Any], request: Any, *, limit: timedelta | None = None
     ) -> Iterator[Any]:
@@ -86,6 +107,14 @@ class Client:
             yield
         except grpc.RpcError as error:
             raise _our_error(error, self._address) from error
+
+
+def _until_failure(requests: Iterator[Any], failures: list[RnxError]) -> Iterator[Any]:
+    """Yield the requests; gRPC would print what they raise, and tell nobody."""
+    try:
+        yield from requests
+    except RnxError as error:
+        failures.append(error)
 
 
 def _open(target: Target) -> Any:

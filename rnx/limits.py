@@ -16,6 +16,7 @@ _CPU = re.compile(r"([0-9]{1,9})(\.[0-9]{1,9})?(%?)")
 _SIZE = re.compile(r"([0-9]{1,19}(?:\.[0-9]{1,9})?)([KMGT]?)(i?B)?(/s)?", re.IGNORECASE)
 _BYTES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _MEGABYTE = 2**20
+_LARGEST = 2**63 - 1
 
 
 def limit_fields(flags: FlagValues) -> dict[str, Any]:
@@ -47,6 +48,15 @@ def read_megabytes(flag: str, text: str) -> int:
     if not unit and number.denominator != 1:
         raise UsageError(f"cannot read {flag}={text}: a fraction wants a unit", hint=f"write {flag}={text}G")
     return _whole(flag, text, number * _BYTES[unit or "M"] / _MEGABYTE, "MB")
+
+
+def read_bytes(flag: str, text: str) -> int:
+    """Return bytes: ``1000000`` are, and ``10M``."""
+    number, unit = _size(flag, text, "for example 512M, 2G or 1.5G")
+    size = number * _BYTES[unit]
+    if size.denominator != 1 or size > _LARGEST:
+        raise UsageError(f"cannot read {flag}={text}: not a whole number of bytes below {_LARGEST}")
+    return int(size)
 
 
 def read_rate(flag: str, text: str) -> int:

@@ -124,6 +124,9 @@ def _when_set(status: Any) -> dict[str, object]:
         "mainPid": status.main_pid,
         "startedBy": status.started_by,
         "profile": status.profile,
+        "workSize": status.work_size,
+        "hasFiles": status.has_files,
+        "workBytes": status.work_bytes,
     }
 
 
@@ -138,7 +141,7 @@ def status_text(status: Any, now: datetime | None = None) -> str:
         "Runtime Environment:": _fields({"Runtime": status.runtime}),
         "Network Configuration:": _fields({"Network": status.network}),
         "Volumes:": [f"- {clean(name)}" for name in status.volumes],
-        "Working Directory:": _fields({"Work Dir": status.work_dir}),
+        "Working Directory:": _work(status),
         "Uploaded Files:": [f"- {clean(path)}" for path in status.uploads],
         "Workflow Information:": _workflow(status),
         "Environment Variables:": _environment(status),
@@ -229,10 +232,23 @@ def _result(status: Any) -> list[str]:
     return [f"Exit Code: {status.exit_code}", *_fields(words)]
 
 
+def _work(status: Any) -> list[str]:
+    memory = f"{status.work_size} bytes of memory; its files are gone when the job ends"
+    kept = f"{status.work_bytes} bytes" if status.work_bytes else "yes"
+    return _fields(
+        {
+            "Work Dir": status.work_dir,
+            "Size Limit": memory if status.work_size else "",
+            "Kept Files": kept if status.has_files and status.status not in _NOT_ENDED else "",
+        }
+    )
+
+
 def _actions(status: Any) -> list[str]:
     log = f"rnx job log {status.uuid}"
     if status.status in ("SCHEDULED", "PENDING"):
         return [f"rnx job cancel {status.uuid}"]
     if status.status in _NOT_ENDED:
         return [log, f"rnx job stop {status.uuid}"]
-    return [log, f"rnx job delete {status.uuid}"]
+    files = [f"rnx job files {status.uuid}"] if status.has_files else []
+    return [log, *files, f"rnx job delete {status.uuid}"]

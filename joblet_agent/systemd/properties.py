@@ -94,10 +94,9 @@ def _command(plan: LaunchPlan, settings: UnitSettings) -> list[Property]:
 def _files(plan: LaunchPlan, settings: UnitSettings) -> list[Property]:
     small = f"size={settings.tmp_size},mode=1777,nosuid,nodev"
     memory: list[Value] = [["/tmp", small], ["/dev/shm", small]]  # noqa: S108
-    work: list[Value] = [[str(plan.work), "/work", False, 0]]
     if plan.spec.work_size:  # without project quotas nothing else limits one directory
         own = f"size={plan.spec.work_size},mode=755,uid={plan.uid},gid={plan.uid},nosuid,nodev"
-        memory, work = [*memory, ["/work", own]], []
+        memory.append(["/work", own])
     properties = [
         Property("RootDirectory", "s", str(plan.root), "jobs see a root of their own", "systemd.exec(5)"),
         Property("MountAPIVFS", "b", True, "own /proc, /dev, /run", "systemd.exec(5)"),
@@ -116,11 +115,19 @@ def _files(plan: LaunchPlan, settings: UnitSettings) -> list[Property]:
             "systemd.exec(5)",
         ),
         Property("ProtectSystem", "s", "strict", "the root is read-only", "systemd.exec(5)"),
-        # "+": below RootDirectory=
-        Property("ReadWritePaths", "as", ["+/work"], "what a job may write to", "systemd.exec(5)"),
     ]
-    if work:
-        properties.append(Property("BindPaths", "a(ssbt)", work, "the job's own files", "systemd.exec(5)"))
+    if not plan.spec.work_size:
+        properties += [
+            Property(
+                "BindPaths",
+                "a(ssbt)",
+                [[str(plan.work), "/work", False, 0]],
+                "the job's own files",
+                "systemd.exec(5)",
+            ),
+            # "+": below RootDirectory=. Not for memory: it would take the place of the TemporaryFileSystem=.
+            Property("ReadWritePaths", "as", ["+/work"], "what a job may write to", "systemd.exec(5)"),
+        ]
     if settings.systemd_version >= 257:  # noqa: PLR2004 - 257 began to mount journald's sockets into roots
         properties.append(
             Property("BindLogSockets", "b", False, "no forged journal records", "systemd.exec(5)")

@@ -20,6 +20,7 @@ from rnx.exits import Exit, RnxError, UsageError, report
 from rnx.output import Format, clean, show, status_word
 
 if TYPE_CHECKING:
+    from rnx.client import Client
     from rnx.uploads import Upload
 
 
@@ -52,13 +53,14 @@ def _run(words: Sequence[str], global_flags: FlagValues) -> int:
         raise UsageError("must specify a command to run", hint="rnx run --help")
     _check_together(flags, settings)
     wanted = _request_fields(flags, command)
+    uploads = _uploads(flags)
     client = settings.connect()
-    request = _request(wanted)
+    request = _request(client, wanted, uploads, flags)
     if flags.get("attach"):
         from rnx.attach import attach  # noqa: PLC0415
 
         return attach(client, request)
-    _print_accepted(client, request, flags, settings)
+    _print_accepted(client, request, sum(not each.is_directory for each in uploads), flags, settings)
     return Exit.DONE
 
 
@@ -76,7 +78,7 @@ def _check_together(flags: FlagValues, settings: Settings) -> None:
 def _request_fields(flags: FlagValues, command: Sequence[str]) -> dict[str, Any]:
     """Return the fields of a RunJobRequest; read and checked before anything is loaded or sent."""
     from rnx.environment import read_variables, warnings  # noqa: PLC0415
-    from rnx.limits import limit_fields  # noqa: PLC0415
+    from rnx.limits import limit_fields, read_bytes  # noqa: PLC0415
 
     environment = read_variables("--env", _many(flags, "env"))
     secrets = read_variables("--secret-env", _many(flags, "secret_env"))
@@ -95,20 +97,25 @@ def _request_fields(flags: FlagValues, command: Sequence[str]) -> dict[str, Any]
         "runtime": flags.get("runtime", ""),
         "schedule": _schedule(str(flags.get("schedule", ""))),
         **limit_fields(flags),
+        "work_size": read_bytes("--work-size", str(flags["work_size"])) if "work_size" in flags else 0,
         "gpu_count": flags.get("gpu", 0),
         "gpu_memory_mb": _megabytes(str(flags.get("gpu_memory", ""))),
-        "uploads": _uploads(flags),
     }
 
 
-def _request(fields: dict[str, Any]) -> Any:
+def _request(client: "Client", fields: dict[str, Any], uploads: "list[Upload]", flags: FlagValues) -> Any:
+    """Return the request; large files are sent before it."""
     from rnx.client import pb  # noqa: PLC0415
 
-    uploads = [
-        pb.FileUpload(path=each.path, content=each.content, mode=each.mode, is_directory=each.is_directory)
-        for each in fields["uploads"]
-    ]
-    return pb.RunJobRequest(**{**fields, "uploads": uploads})
+    if not uploads:
+        return pb.RunJobRequest(**fields)
+    from rnx.uploads import send_uploads  # noqa: PLC0415
+
+    if not flags.get("detach") and not flags.get("attach"):
+        size = sum(each.size for each in uploads) / 2**20
+        count = sum(not each.is_directory for each in uploads)
+        print(f"Uploading {count} files ({size:.2f} MB)...", file=sys.stderr)
+    return pb.RunJobRequest(**fields, **send_uploads(client, uploads))
 
 
 def _many(flags: FlagValues, key: str) -> list[str]:
@@ -121,9 +128,9 @@ def _uploads(flags: FlagValues) -> "list[Upload]":
     files, directories = _many(flags, "upload"), _many(flags, "upload_dir")
     if not files and not directories:
         return []
-    from rnx.uploads import read_uploads  # noqa: PLC0415
+    from rnx.uploads import find_uploads  # noqa: PLC0415
 
-    return read_uploads(files, directories)
+    return find_uploads(files, directories)
 
 
 def _schedule(text: str) -> str:
@@ -150,22 +157,24 @@ def _megabytes(text: str) -> int:
     return megabytes
 
 
-def _print_accepted(client: Any, request: Any, flags: FlagValues, settings: Settings) -> None:
+def _print_accepted(
+    client: Any, request: Any, file_count: int, flags: FlagValues, settings: Settings
+) -> None:
     from rnx.client import LONG  # noqa: PLC0415
 
-    files = [each for each in request.uploads if not each.is_directory]
-    if files and not flags.get("detach"):
-        size = sum(len(each.content) for each in files) / 2**20
-        print(f"Uploading {len(files)} files ({size:.2f} MB)...", file=sys.stderr)
     reply = client.call(client.jobs.RunJob, request, LONG)
     if flags.get("detach") and settings.form is Format.TABLE:
         print(clean(reply.job_uuid))
         return
     typed = str(flags.get("schedule", ""))
-    show(settings.form, _as_data(reply, request, typed), lambda: _as_text(reply, request, typed))
+    show(
+        settings.form,
+        _as_data(reply, request, file_count, typed),
+        lambda: _as_text(reply, request, file_count, typed),
+    )
 
 
-def _as_data(reply: Any, request: Any, typed: str) -> dict[str, object]:
+def _as_data(reply: Any, request: Any, file_count: int, typed: str) -> dict[str, object]:
     data: dict[str, object] = {
         "job_uuid": reply.job_uuid,
         "command": reply.command,
@@ -176,7 +185,7 @@ def _as_data(reply: Any, request: Any, typed: str) -> dict[str, object]:
         "start_time": reply.start_time,
         "schedule_input": typed,
         "scheduled_time": reply.scheduled_time,
-        "files_uploaded": sum(not each.is_directory for each in request.uploads),
+        "files_uploaded": file_count,
         "env_vars": len(request.environment),
         "secret_env_vars": len(request.secret_environment),
         "queue_position": reply.queue_position,
@@ -184,7 +193,7 @@ def _as_data(reply: Any, request: Any, typed: str) -> dict[str, object]:
     return data | {key: value for key, value in when_set.items() if value}
 
 
-def _as_text(reply: Any, request: Any, typed: str) -> str:
+def _as_text(reply: Any, request: Any, file_count: int, typed: str) -> str:
     lines = [
         "Job started:",
         f"ID: {clean(reply.job_uuid)}",
@@ -198,7 +207,7 @@ def _as_text(reply: Any, request: Any, typed: str) -> str:
     if reply.queue_position:
         lines.append(f"Queue Position: {reply.queue_position}")
     counts = {
-        "Files: {} uploaded successfully": sum(not each.is_directory for each in request.uploads),
+        "Files: {} uploaded successfully": file_count,
         "Environment: {} variables set": len(request.environment),
         "Secret Environment: {} variables set": len(request.secret_environment),
     }
