@@ -14,6 +14,7 @@ from joblet_agent.inotify import InotifyWatcher
 from joblet_agent.jobs.file_service import FileService
 from joblet_agent.jobs.host import HostFacts
 from joblet_agent.jobs.limits import LimitPolicy
+from joblet_agent.jobs.live import LiveControl
 from joblet_agent.jobs.log_keeper import LogKeeper
 from joblet_agent.jobs.logs import LogReader
 from joblet_agent.jobs.metrics.reader import MetricsReader
@@ -166,7 +167,8 @@ class Agent:
         )
         node = NodeService(config=config, registry=registry, units=units, host=host, limits=limits)
         files = FileService(jobs=jobs, staging=staging, paths=paths)
-        return Services(jobs, JobWatches(store.events, jobs.get), node, files)
+        live = LiveControl(find=jobs.get, registry=registry, tracker=tracker, units=units, journal=journal)
+        return Services(jobs, JobWatches(store.events, jobs.get), node, files, live)
 
 
 def _boot_id() -> str:

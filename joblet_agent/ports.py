@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
+from signal import SIGKILL
 from typing import Protocol
 
 from joblet_agent.model.event import JobEvent
@@ -48,6 +49,8 @@ class UnitStatus:
     result: str = ""
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    is_frozen: bool = False
+    """None of its processes runs, until it is thawed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +118,29 @@ class UnitManager(Protocol):
         ...
 
     async def stop(self, job_id: JobId) -> None:
-        """Send the stop signal to the whole control group; systemd kills what is left after the grace."""
+        """Send the stop signal to the whole control group; systemd kills what is left after the grace.
+
+        A frozen unit is thawed first, so that the signal arrives.
+        """
         ...
 
-    async def kill(self, job_id: JobId) -> None:
-        """Kill every process of the job at once."""
+    async def kill(self, job_id: JobId, number: int = SIGKILL) -> None:
+        """Send the signal to every process of the job at once; a unit that is gone is no error."""
+        ...
+
+    async def freeze(self, job_id: JobId) -> None:
+        """Let every process of the job stand still; return when they do.
+
+        Raises NotFound for a unit that is gone, LaunchFailed with systemd's words if it refuses.
+        """
+        ...
+
+    async def thaw(self, job_id: JobId) -> None:
+        """Let the job's processes go on; no error if they do already. Raises NotFound, LaunchFailed."""
+        ...
+
+    async def is_frozen(self, job_id: JobId) -> bool:
+        """Return whether the job's processes stand still now. Raises NotFound for a unit that is gone."""
         ...
 
     async def release(self, job_id: JobId) -> None:

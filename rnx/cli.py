@@ -119,6 +119,7 @@ def _help_alone(context: click.Context) -> None:
 
 _JOB = "rnx.commands.job"
 _FILES = "rnx.commands.files"
+_LIVE = "rnx.commands.live"
 run_command = RunCommand()
 job_group = Group(
     "job",
@@ -132,6 +133,9 @@ job_group = Group(
         "watch": "rnx.commands.watch:watch",
         "wait": "rnx.commands.watch:wait",
         "stop": f"{_JOB}:stop",
+        "pause": f"{_LIVE}:pause",
+        "resume": f"{_LIVE}:resume",
+        "kill": f"{_LIVE}:kill",
         "cancel": f"{_JOB}:cancel",
         "delete": f"{_JOB}:delete",
         "delete-all": f"{_JOB}:delete_all",

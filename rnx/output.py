@@ -71,8 +71,8 @@ def uses_colours() -> bool:
 
 
 def status_word(status: str) -> str:
-    """Return the state as a word, coloured on a terminal."""
-    colour = COLOURS.get(status)
+    """Return the state, with what is said behind it, coloured on a terminal."""
+    colour = COLOURS.get(status.partition(" ")[0])
     if colour is None or not uses_colours():
         return clean(status)
     return f"\x1b[{colour}m{status}\x1b[0m"

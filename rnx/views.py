@@ -40,6 +40,7 @@ def list_data(job: Any) -> dict[str, object]:
         "queue_position": job.queue_position,
         "profile": job.profile,
         "created_time": job.created_time,
+        "paused": job.paused,
     }
     always = ("id", "status", "start_time", "command")
     return {key: value for key, value in data.items() if value or key in always}
@@ -62,7 +63,7 @@ def list_table(jobs: Sequence[Any]) -> str:
 
 def _row(job: Any) -> list[str]:
     due = job.scheduled_time if job.status == "SCHEDULED" else job.start_time
-    return [job.uuid, job.name, job.node_id, job.status, show_time(due), _marked(job)]
+    return [job.uuid, job.name, job.node_id, _state(job), show_time(due), _marked(job)]
 
 
 def _marked(job: Any) -> str:
@@ -72,6 +73,11 @@ def _marked(job: Any) -> str:
     """
     command = short_command(job.command, job.args)
     return command if job.profile in ("", "default") else f"[{clean(job.profile)}] {command}"
+
+
+def _state(job: Any) -> str:
+    """Return the state first: scripts take one word."""
+    return f"{job.status} (paused)" if job.paused else str(job.status)
 
 
 def short_command(command: str, args: Sequence[str]) -> str:
@@ -127,6 +133,7 @@ def _when_set(status: Any) -> dict[str, object]:
         "workSize": status.work_size,
         "hasFiles": status.has_files,
         "workBytes": status.work_bytes,
+        "paused": status.paused,
     }
 
 
@@ -165,7 +172,7 @@ def _fields(fields: Mapping[str, object]) -> list[str]:
 def _head(status: Any) -> list[str]:
     identity = {"Job ID": status.uuid, "Job Name": status.name, "Node ID": status.node_id}
     command = " ".join([status.command, *status.args])
-    lines = [*_fields(identity), *_fields({"Command": command}), f"Status: {status_word(status.status)}"]
+    lines = [*_fields(identity), *_fields({"Command": command}), f"Status: {status_word(_state(status))}"]
     if status.queue_position:
         lines.append(f"Queue Position: {status.queue_position}")
     return lines
@@ -249,6 +256,7 @@ def _actions(status: Any) -> list[str]:
     if status.status in ("SCHEDULED", "PENDING"):
         return [f"rnx job cancel {status.uuid}"]
     if status.status in _NOT_ENDED:
-        return [log, f"rnx job stop {status.uuid}"]
+        resume = [f"rnx job resume {status.uuid}"] if status.paused else []
+        return [log, *resume, f"rnx job stop {status.uuid}"]
     files = [f"rnx job files {status.uuid}"] if status.has_files else []
     return [log, *files, f"rnx job delete {status.uuid}"]

@@ -235,6 +235,53 @@ class JobTracker:
         except StoreFailed as error:  # stop it all the same: it may be what fills the disk
             _log.error("the stop of job %s is not recorded: %s", job.record.id, error)
 
+    def pause(self, job: ActiveJob) -> asyncio.Task[None]:
+        """Freeze a running job, in a task of the tracker's own. Raises as ports.UnitManager.freeze."""
+        return self._spawn(self._pause(job), f"pause-{job.record.id}")
+
+    async def _pause(self, job: ActiveJob) -> None:
+        await self._unless_it_ends(job, self._units.freeze(job.record.id))
+        self._note_pause(job, paused=True)
+        if job.record.stop_requested:  # meanwhile: a frozen job would wait for its kill
+            await self._units.stop(job.record.id)
+
+    def resume(self, job: ActiveJob) -> asyncio.Task[None]:
+        """Thaw a paused job, in a task of the tracker's own. Raises as ports.UnitManager.thaw."""
+        return self._spawn(self._resume(job), f"resume-{job.record.id}")
+
+    async def _resume(self, job: ActiveJob) -> None:
+        await self._unless_it_ends(job, self._units.thaw(job.record.id))
+        self._note_pause(job, paused=False)
+
+    @staticmethod
+    async def _unless_it_ends(job: ActiveJob, call: Coroutine[Any, Any, None]) -> None:
+        """Await the call, but not beyond the end of the job.
+
+        systemd 252 never answers a freeze or thaw of a unit that ends meanwhile, as a paused job does
+        that was sent TERM and is resumed.
+        """
+        tasks = [asyncio.create_task(call), asyncio.create_task(job.end.wait())]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if tasks[0].done():
+                await tasks[0]
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def is_paused(self, job: ActiveJob) -> bool:
+        """Ask systemd: it does not tell of every freeze by others (252 of none)."""
+        self._note_pause(job, paused=await self._units.is_frozen(job.record.id))
+        return job.record.paused
+
+    def _note_pause(self, job: ActiveJob, *, paused: bool) -> None:
+        if job.is_finishing or job.record.paused is paused:
+            return
+        job.record = replace(job.record, paused=paused)
+        event = "paused" if paused else "resumed"
+        self._journal.event(job.record, event, f"job {job.record.id} is {event}")
+
     # -- events ----------------------------------------------------------------------------------
 
     def on_unit(self, status: UnitStatus) -> None:
@@ -247,6 +294,7 @@ class JobTracker:
                 return
             case UnitPhase.RUNNING:
                 self._begin(job, status)
+                self._note_pause(job, paused=status.is_frozen)
             case UnitPhase.STOPPING:
                 # Behind the end of the main process it is no stop: systemd clears away what is left.
                 job.was_stopping = job.was_stopping or not status.exit_kind
@@ -342,6 +390,7 @@ class JobTracker:
             ended_at=ended_at,
             main_pid=0,
             usage=usage,
+            paused=False,
         )
         await self._save_until_done(job)
         self._ended += 1

@@ -135,6 +135,8 @@ class JobRecord:
     ended_at: datetime | None = None
     outcome: Outcome | None = None
     stop_requested: bool = False
+    paused: bool = False
+    """Its processes stand still. Not stored: systemd knows it as long as there are processes."""
     main_pid: int = 0
     log_truncated: bool = False
     journal_offset: int = 0

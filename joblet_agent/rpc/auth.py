@@ -66,6 +66,10 @@ ACCESS = {
     "AgentService/PauseSchedule": Permission.RUN,
     "AgentService/ResumeSchedule": Permission.RUN,
     "AgentService/GetRunningMetrics": Permission.READ,
+    "AgentService/PauseJob": Permission.RUN,
+    "AgentService/ResumeJob": Permission.RUN,
+    "AgentService/KillJob": Permission.RUN,
+    "AgentService/ExecInJob": Permission.RUN,
 }
 
 LOCAL_ADMIN = Identity("local", Role.ADMIN)

@@ -151,6 +151,7 @@ def job_to_proto(record: JobRecord, *, queue_position: int) -> pb.Job:
         max_tasks=record.spec.resources.max_tasks,
         timeout=timeout_text(record.spec.resources.timeout),
         **limit_fields(record.spec.resources),
+        paused=record.paused,
     )
 
 
@@ -197,6 +198,7 @@ def status_to_proto(
         schedule_uuid=record.schedule_id,
         schedule=record.spec.schedule,
         usage=usage_to_proto(record.usage),
+        paused=record.paused,
         **all_limit_fields(record.spec.resources),
     )
 

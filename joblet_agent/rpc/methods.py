@@ -4,7 +4,7 @@ Made from the definition itself, so a method that nobody implements is there, to
 offered, after the caller has been authenticated and authorised like for any other.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,11 +62,14 @@ def defined_methods() -> list[Method]:
     ]
 
 
-def generic_handlers(servicers: Mapping[str, object]) -> list[GenericHandler]:
-    """Return the handlers of all services; ``servicers`` holds those we have, by the service's name."""
+def generic_handlers(servicers: Mapping[str, Sequence[object]]) -> list[GenericHandler]:
+    """Return the handlers of all services; ``servicers`` holds those we have, by the service's name.
+
+    The methods of one service may be spread over several servicers.
+    """
     services: dict[str, dict[str, Handler]] = {}
     for method in defined_methods():
-        handler = _handler(method, servicers.get(method.service))
+        handler = _handler(method, servicers.get(method.service, ()))
         services.setdefault(method.service, {})[method.name] = handler
     return [
         grpc.method_handlers_generic_handler(f"{pb.DESCRIPTOR.package}.{service}", handlers)
@@ -74,9 +77,10 @@ def generic_handlers(servicers: Mapping[str, object]) -> list[GenericHandler]:
     ]
 
 
-def _handler(method: Method, servicer: object | None) -> Handler:
+def _handler(method: Method, servicers: Sequence[object]) -> Handler:
+    behaviours = (getattr(servicer, method.name, None) for servicer in servicers)
     return handler_maker(takes_stream=method.takes_stream, gives_stream=method.gives_stream)(
-        getattr(servicer, method.name, None) or _not_offered(method.path),
+        next(filter(None, behaviours), None) or _not_offered(method.path),
         request_deserializer=method.request.FromString,
         response_serializer=SERIALIZERS.get(method.path, method.answer.SerializeToString),
     )

@@ -16,6 +16,7 @@ from joblet_agent.rpc.auth import Authenticator, AuthInterceptor, local_caller
 from joblet_agent.rpc.calls import CallLimit
 from joblet_agent.rpc.decode import DecodeInterceptor
 from joblet_agent.rpc.jobs import JobServicer
+from joblet_agent.rpc.live import LiveServicer
 from joblet_agent.rpc.methods import generic_handlers
 from joblet_agent.rpc.services import Services
 from joblet_agent.rpc.status import StatusInterceptor
@@ -56,9 +57,12 @@ def build_server(
         interceptors=(StatusInterceptor(), calls, AuthInterceptor(authenticate), DecodeInterceptor()),
         options=_options(config),
     )
-    servicers = {
-        "JobService": JobServicer(services.jobs, most_message=config.rpc.max_message),
-        "AgentService": AgentServicer(services.jobs, services.watches, services.node, services.files),
+    servicers: dict[str, list[object]] = {
+        "JobService": [JobServicer(services.jobs, most_message=config.rpc.max_message)],
+        "AgentService": [
+            AgentServicer(services.jobs, services.watches, services.node, services.files),
+            LiveServicer(services.live),
+        ],
     }
     server.add_generic_rpc_handlers(generic_handlers(servicers))
     return AgentServer(server, calls, config.socket)

@@ -148,6 +148,22 @@ class Files(Protocol):
         ...
 
 
+class Live(Protocol):
+    """Control of running jobs; raises as Jobs does, and WrongState for a job that does not run."""
+
+    async def pause(self, given: str) -> JobRecord:
+        """Let all processes of the job stand still."""
+        ...
+
+    async def resume(self, given: str) -> JobRecord:
+        """Let a paused job go on."""
+        ...
+
+    async def kill(self, given: str, signal: str) -> tuple[JobRecord, int]:
+        """Send a signal (name or number) to all processes of the job; return its number, too."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """Everything the server serves."""
@@ -156,3 +172,4 @@ class Services:
     watches: Watches
     node: Nodes
     files: Files
+    live: Live

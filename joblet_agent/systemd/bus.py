@@ -165,6 +165,9 @@ class SystemBus:
             except TimeoutError as error:
                 bus._method_return_handlers.pop(message.serial, None)  # it would leak
                 raise _unavailable(member, f"no answer within {_CALL_DEADLINE:.0f} s") from error
+            except asyncio.CancelledError:
+                bus._method_return_handlers.pop(message.serial, None)
+                raise
             except (OSError, EOFError) as error:
                 raise _unavailable(member, str(error) or "the system bus is gone") from error
         if reply is None:

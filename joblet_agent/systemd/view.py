@@ -17,6 +17,7 @@ WATCHED = frozenset(
         "SubState",
         "InvocationID",
         "MainPID",
+        "FreezerState",
         "Result",
         "ExecMainCode",
         "ExecMainStatus",
@@ -26,6 +27,7 @@ WATCHED = frozenset(
 )
 
 _EXIT_KINDS = {1: "exited", 2: "killed", 3: "dumped"}  # CLD_EXITED, CLD_KILLED, CLD_DUMPED of waitid(2)
+_FROZEN = {"frozen", "frozen-by-parent"}
 _PHASES = {
     ("activating", "start"): UnitPhase.STARTING,
     ("active", "running"): UnitPhase.RUNNING,
@@ -49,6 +51,11 @@ class UnitView:
         """True when systemd keeps the unit as failed."""
         return self._values.get("ActiveState") == "failed"
 
+    @property
+    def is_frozen(self) -> bool:
+        """True when the unit's processes stand still."""
+        return self._values.get("FreezerState", "") in _FROZEN
+
     def update(self, changed: Mapping[str, Any]) -> None:
         """Take over the watched ones of the changed properties (plain values)."""
         for name in WATCHED & changed.keys():
@@ -64,6 +71,7 @@ class UnitView:
             phase=UnitPhase.GONE if gone else self._phase(),
             invocation_id=bytes(value("InvocationID", b"")).hex(),
             main_pid=value("MainPID", 0),
+            is_frozen=self.is_frozen,
             exit_kind=_EXIT_KINDS.get(value("ExecMainCode", 0), ""),
             exit_status=value("ExecMainStatus", 0),
             result=value("Result", ""),

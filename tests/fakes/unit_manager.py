@@ -98,14 +98,26 @@ class FakeUnitManager:
         if status is None or status.phase not in _RUNNING_PHASES:
             self.units.pop(job_id, None)
             return
-        self._tell(replace(status, phase=UnitPhase.STOPPING))
+        self._tell(replace(status, phase=UnitPhase.STOPPING, is_frozen=False))
         if self.commands[job_id] != "stubborn":
             self.end(job_id, "killed", _SIGTERM)
 
-    async def kill(self, job_id: JobId) -> None:
+    async def kill(self, job_id: JobId, number: int = _SIGKILL) -> None:
         self._called("kill", job_id)
         if job_id in self.units:
-            self.end(job_id, "killed", _SIGKILL, "signal")
+            self.end(job_id, "killed", number, "signal")
+
+    async def freeze(self, job_id: JobId) -> None:
+        self._called("freeze", job_id)
+        self._tell(replace(self._known(job_id), is_frozen=True))
+
+    async def thaw(self, job_id: JobId) -> None:
+        self._called("thaw", job_id)
+        self._tell(replace(self._known(job_id), is_frozen=False))
+
+    async def is_frozen(self, job_id: JobId) -> bool:
+        self._check()
+        return self._known(job_id).is_frozen
 
     async def release(self, job_id: JobId) -> None:
         if self.holds_releases is not None:
@@ -214,6 +226,11 @@ class FakeUnitManager:
             case "missing":
                 plan.launch_report.write_text(f"{_LAUNCHED}2 No such file or directory\n", encoding="utf-8")
                 self.end(job_id, "exited", 127, "exit-code")
+
+    def _known(self, job_id: JobId) -> UnitStatus:
+        if job_id not in self.units:
+            raise NotFound("systemd does not know the unit", reason="UNIT_NOT_FOUND")
+        return self.units[job_id]
 
     def _tell(self, status: UnitStatus) -> None:
         self.units[status.job_id] = status

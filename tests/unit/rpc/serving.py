@@ -218,6 +218,22 @@ class FakePieces(Generic[T]):
         self._files.closed += 1
 
 
+@dataclass
+class FakeLive:
+    """Answers every call with the record of ``jobs``."""
+
+    jobs: FakeJobs
+
+    async def pause(self, given: str) -> JobRecord:
+        return await self.jobs.get(given)
+
+    async def resume(self, given: str) -> JobRecord:
+        return await self.jobs.get(given)
+
+    async def kill(self, given: str, signal: str) -> tuple[JobRecord, int]:
+        return await self.jobs.get(given), 10
+
+
 class Caller:
     """Calls methods by their name in the definition (``JobService/RunJob``)."""
 
@@ -279,7 +295,7 @@ async def serving(
     with tempfile.TemporaryDirectory(prefix="rpc-") as directory:
         socket = SocketConfig(path=Path(directory) / "agent.sock", group=group)
         config = AgentConfig(socket=socket, rpc=rpc or RpcConfig())
-        services = Services(jobs, watches or FakeWatches(), FakeNode(), files or FakeFiles())
+        services = Services(jobs, watches or FakeWatches(), FakeNode(), files or FakeFiles(), FakeLive(jobs))
         server = build_server(services, config, authenticate=authenticate)
         await server.start()
         try:

@@ -7,13 +7,16 @@ import pytest
 
 from joblet_agent.rpc.agent import AgentServicer
 from joblet_agent.rpc.jobs import JobServicer
+from joblet_agent.rpc.live import LiveServicer
 from joblet_agent.rpc.methods import SERIALIZERS
 from tests.unit.rpc.serving import METHODS, FakeJobs, reason_of, serving
 
-SERVICERS: dict[str, type] = {"JobService": JobServicer, "AgentService": AgentServicer}
-OFFERED = {
-    f"{service}/{name}" for service, kind in SERVICERS.items() for name in dir(kind) if name[0].isupper()
-}
+SERVICERS: list[tuple[str, type]] = [
+    ("JobService", JobServicer),
+    ("AgentService", AgentServicer),
+    ("AgentService", LiveServicer),
+]
+OFFERED = {f"{service}/{name}" for service, kind in SERVICERS for name in dir(kind) if name[0].isupper()}
 
 
 def test_servicers_have_only_methods_of_the_definition() -> None:

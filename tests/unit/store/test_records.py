@@ -54,6 +54,7 @@ RECORD = {
     "ended_at": st.none() | TIMES,
     "outcome": st.none() | OUTCOMES,
     "stop_requested": st.booleans(),
+    "paused": st.just(False),  # systemd's to know
     "main_pid": INT64,
     "log_truncated": st.booleans(),
     "journal_offset": INT64,

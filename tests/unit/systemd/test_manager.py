@@ -41,7 +41,7 @@ class ScriptedBus:
 
     async def property(self, _path: str, _interface: str, name: str) -> Any:
         await self._pass(name)
-        return {"InvocationID": INVOCATION, "MainPID": 77}[name]
+        return {"InvocationID": INVOCATION, "MainPID": 77, "FreezerState": "running"}[name]
 
     async def properties(self, _path: str, interface: str) -> dict[str, Any]:
         await self._pass(interface)
