@@ -64,13 +64,18 @@ class LogFollower:
 
     def pieces(self) -> Iterator[bytes]:
         """Yield the output without gap or duplicate until the agent says that it ends."""
+        for _, piece in self.timed_pieces():
+            yield piece
+
+    def timed_pieces(self) -> Iterator[tuple[int, bytes]]:
+        """Yield pieces of output with the Unix ns at which they were written; 0 if it was not asked for."""
         patience = Patience()
         while True:
             try:
                 for chunk in self._client.stream(self._client.jobs.GetJobLogs, self._request):
                     patience.heard()
                     if piece := self._new_part(chunk):
-                        yield piece
+                        yield chunk.time_unix_ns, piece
                 return
             except Unreachable as lost:
                 patience.wait(lost)

@@ -53,6 +53,13 @@ def show_time(text: str, *, empty: str = "N/A", zone: bool = False) -> str:
     return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z" if zone else "%Y-%m-%d %H:%M:%S")
 
 
+def show_exact_time(unix_ns: int) -> str:
+    """Return a time as RFC 3339 in UTC, to the millisecond."""
+    seconds, rest = divmod(unix_ns, 1_000_000_000)
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest // 1_000_000:03}Z"
+
+
 def show_duration(duration: timedelta) -> str:
     """Return a duration in the two largest units that matter: 12.3s, 4.5m, 3h20m, 2d4h."""
     seconds = max(duration.total_seconds(), 0.0)

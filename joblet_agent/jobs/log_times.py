@@ -28,13 +28,13 @@ class TimeIndexWriter:
         if size <= last_size:
             return
         now = (max(modified_ns, last_ns), size)  # the clock may step back
-        if now[0] - last_ns < _APART_NS:
+        if now[0] - last_ns >= _APART_NS and self._pending is not None:
+            self._append(self._pending)  # or what was written then would look as if it came now
+            self._pending = None
+        if now[0] - self._last[0] >= _APART_NS:
+            self._append(now)
+        else:
             self._pending = now
-            return
-        if self._pending is not None and now[0] - self._pending[0] >= _APART_NS:
-            self._append(self._pending)
-        self._append(now)
-        self._pending = None
 
     def finish(self) -> None:
         """Write what was held back. Raises OSError."""
@@ -76,6 +76,67 @@ def first_offset_since(path: Path, since_ns: int) -> int:
         return _pair(fd, low - 1)[1] if low else 0
     finally:
         os.close(fd)
+
+
+class TimeIndex:
+    """Tells when which part of a log was written; keeps the index open. Blocking."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd: int | None = None
+
+    def close(self) -> None:
+        """Let go of the index; again is no error."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def parts(self, start: int, end: int, modified_ns: int) -> list[tuple[int, int]]:
+        """Split the range of offsets by when it was written: (end of the part, Unix ns), ascending.
+
+        What the index does not have yet counts as written at ``modified_ns``. Raises OSError.
+        """
+        parts = []
+        number = self._first_beyond(start)
+        while start < end:
+            found = self._pair(number)
+            if found is None:
+                parts.append((end, modified_ns))
+                break
+            time_ns, size = found
+            start = min(size, end)
+            parts.append((start, time_ns))
+            number += 1
+        return parts
+
+    def _first_beyond(self, offset: int) -> int:
+        """Return the number of the pair whose part holds the offset: the first with a larger size."""
+        low, high = 0, self._count()
+        while low < high:
+            middle = (low + high) // 2
+            found = self._pair(middle)
+            if found is not None and found[1] <= offset:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+    def _count(self) -> int:
+        if self._fd is None:
+            try:
+                self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            except FileNotFoundError:
+                return 0
+        return os.fstat(self._fd).st_size // _PAIR.size
+
+    def _pair(self, number: int) -> tuple[int, int] | None:
+        if self._fd is None:
+            return None
+        data = os.pread(self._fd, _PAIR.size, number * _PAIR.size)
+        if len(data) < _PAIR.size:
+            return None
+        time_ns, size = _PAIR.unpack(data)
+        return time_ns, size
 
 
 def _pair(fd: int, number: int) -> tuple[int, int]:

@@ -6,9 +6,10 @@ a slow one holds one chunk.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -19,7 +20,7 @@ from joblet_agent.errors import HostUnavailable, InvalidRequest
 from joblet_agent.jobs.log_file import LogFile
 from joblet_agent.jobs.log_grep import LineFilter, Run
 from joblet_agent.jobs.log_scan import tail_offset
-from joblet_agent.jobs.log_times import first_offset_since
+from joblet_agent.jobs.log_times import TimeIndex, first_offset_since
 from joblet_agent.jobs.paths import JobPaths
 from joblet_agent.model.job import LogQuery
 from joblet_agent.ports import FileWatcher
@@ -38,6 +39,8 @@ class LogChunk:
 
     offset: int
     payload: bytes
+    time_ns: int = 0
+    """Unix time at which it was written, if the query wants to know."""
 
 
 class JobEnd:
@@ -109,10 +112,21 @@ class LogReader:
     async def read(self, paths: JobPaths, query: LogQuery, end: JobEnd) -> AsyncGenerator[LogChunk, None]:
         """Yield what the query wants, ascending; a missing log is waited for, or empty if the job ended.
 
-        ``since`` is exact to about a second (log_times.py). Raises InvalidRequest with reason
+        ``since`` and times are exact to about a second (log_times.py). Raises InvalidRequest with reason
         LOG_QUERY_INVALID, PATTERN_INVALID or PATTERN_TOO_SLOW, and HostUnavailable.
         """
         _check(query)
+        async with aclosing(self._wanted(paths, query, end)) as chunks:
+            if not query.timestamps:
+                async for chunk in chunks:
+                    yield chunk
+                return
+            with closing(TimeIndex(paths.log_times)) as index:
+                async for chunk in chunks:
+                    for part in await self._from_disk(paths.log_times, _timed, chunk, index, paths.log):
+                        yield part
+
+    async def _wanted(self, paths: JobPaths, query: LogQuery, end: JobEnd) -> AsyncGenerator[LogChunk, None]:
         async with aclosing(self._bytes(paths, query, end)) as chunks:
             if not query.grep:
                 async for chunk in chunks:
@@ -174,11 +188,15 @@ class LogReader:
         since_ns = int(since.timestamp() * _NS_PER_SECOND)
         if file.modified_ns < since_ns:
             return file.size
+        return await self._from_disk(paths.log_times, first_offset_since, paths.log_times, since_ns)
+
+    async def _from_disk(self, path: Path, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Do blocking work on a file of the log in its thread."""
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._disk, first_offset_since, paths.log_times, since_ns)
+            return await loop.run_in_executor(self._disk, partial(work, *args, **kwargs))
         except OSError as error:
-            raise _unreadable(paths.log_times, error) from error
+            raise _unreadable(path, error) from error
 
     async def _searching(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Run a step of a search in its thread."""
@@ -218,6 +236,20 @@ def _check(query: LogQuery) -> None:
         raise InvalidRequest(
             "cannot read the log: offset and number of lines must not be negative", reason="LOG_QUERY_INVALID"
         )
+
+
+def _timed(chunk: LogChunk, index: TimeIndex, log: Path) -> list[LogChunk]:
+    """Split the chunk by when its parts were written."""
+    try:
+        modified_ns = log.stat().st_mtime_ns
+    except FileNotFoundError:  # deleted meanwhile: its end is near
+        modified_ns = time.time_ns()
+    timed, start = [], chunk.offset
+    for stop, time_ns in index.parts(start, start + len(chunk.payload), modified_ns):
+        piece = chunk.payload[start - chunk.offset : stop - chunk.offset]
+        timed.append(LogChunk(start, piece, time_ns))
+        start = stop
+    return timed
 
 
 def _chunk(run: Run) -> LogChunk:

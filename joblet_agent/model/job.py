@@ -168,6 +168,8 @@ class LogQuery:
     grep: str = ""
     """Regular expression over the bytes of a line; empty for no filter."""
     follow: bool = True
+    timestamps: bool = False
+    """Say of each piece when it was written."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,7 @@ def log_query_from_proto(request: pb.GetJobLogsRequest) -> LogQuery:
         tail_lines=tail_lines,
         grep=request.grep,
         follow=not request.no_follow,
+        timestamps=request.timestamps,
     )
 
 

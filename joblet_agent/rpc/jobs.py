@@ -148,7 +148,10 @@ def chunk_to_wire(chunk: LogChunk) -> bytes:
     pb.DataChunk would copy it twice: measured over a unix socket with chunks of 1 MiB, 460 MB/s that way,
     600 MB/s this way (grpcio 1.51, two cores, client included).
     """
-    return b"".join((b"\x0a", _varint(len(chunk.payload)), chunk.payload, b"\xa0\x06", _varint(chunk.offset)))
+    time = (b"\xa8\x06", _varint(chunk.time_ns)) if chunk.time_ns else ()
+    return b"".join(
+        (b"\x0a", _varint(len(chunk.payload)), chunk.payload, b"\xa0\x06", _varint(chunk.offset), *time)
+    )
 
 
 def _varint(number: int) -> bytes:

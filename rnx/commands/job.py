@@ -13,6 +13,7 @@ from rnx.cli import Command
 from rnx.context import Settings
 from rnx.exits import NotOffered, RnxError, UsageError
 from rnx.output import Column, Format, clean, show, show_lines, show_record, status_word, table
+from rnx.times import show_exact_time
 
 PAGE = 1000
 
@@ -85,13 +86,26 @@ def status(settings: Settings, uuid: str) -> None:
 @click.option("--tail", type=click.IntRange(min=0), metavar="N", help="begin with the last N lines")
 @click.option("--since", metavar="TIME", help="begin at a time: 10m, 2h30m, 2026-01-31 10:00, RFC 3339")
 @click.option("--grep", metavar="PATTERN", help="only lines that match the regular expression")
+@click.option(
+    "--timestamps", "-t", is_flag=True, envvar="RNX_LOG_TIMESTAMPS", help="begin each line with its time"
+)
 @click.pass_obj
 def log(
-    settings: Settings, *, uuid: str, follow: bool, tail: int | None, since: str | None, grep: str | None
+    settings: Settings,
+    *,
+    uuid: str,
+    follow: bool,
+    tail: int | None,
+    since: str | None,
+    grep: str | None,
+    timestamps: bool,
 ) -> None:
     """Write the output of a job, byte by byte as the job wrote it.
 
     Waits for the end of a running job; Ctrl-C ends the watching, not the job.
+    With --timestamps each line begins with when it was written (RFC 3339, UTC): never too early, and at most
+    about a second too late, more for what was written while the agent was away.
+
     Permission: read. Exit status: 0 done, 1 failed, 2 wrong usage.
 
     Example: rnx log --tail=100 --grep=ERROR 8f94c5b2
@@ -109,9 +123,10 @@ def log(
             tail_lines=-1 if tail == 0 else tail or 0,
             since_time=since_time,
             grep=grep or "",
+            timestamps=timestamps,
         )
         try:
-            _write_log(settings.form, LogFollower(client, request).pieces())
+            _write_log(settings.form, LogFollower(client, request).timed_pieces(), timestamps=timestamps)
         except KeyboardInterrupt:
             print("Stopping log stream...", file=sys.stderr)
 
@@ -276,22 +291,38 @@ def _all_at_once(client: Any, states: list[str], name: str, limit: int | None) -
     return sorted(wanted, key=lambda job: job.created_time or job.start_time, reverse=True)[:limit]
 
 
-def _write_log(form: Format, pieces: Iterator[bytes]) -> None:
+def _write_log(form: Format, pieces: Iterator[tuple[int, bytes]], *, timestamps: bool) -> None:
     if form is Format.TABLE:
-        for piece in pieces:
-            sys.stdout.buffer.write(piece)
+        stamp = _LineStamp() if timestamps else None
+        for time_ns, piece in pieces:
+            sys.stdout.buffer.write(piece if stamp is None else stamp.stamped(time_ns, piece))
             sys.stdout.buffer.flush()
         return
     import codecs  # noqa: PLC0415
 
     # A character may begin in one piece and end in the next.
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    for piece in pieces:
-        show_record(
-            form, {"timestamp": datetime.now().astimezone().isoformat(), "data": decoder.decode(piece)}
-        )
+    time = ""
+    for time_ns, piece in pieces:
+        time = show_exact_time(time_ns) if time_ns else datetime.now().astimezone().isoformat()
+        show_record(form, {"timestamp": time, "data": decoder.decode(piece)})
     if rest := decoder.decode(b"", final=True):
-        show_record(form, {"timestamp": datetime.now().astimezone().isoformat(), "data": rest})
+        show_record(form, {"timestamp": time, "data": rest})
+
+
+class _LineStamp:
+    """Puts the time in front of every line; a line that comes in pieces has the time of its first byte."""
+
+    def __init__(self) -> None:
+        self._is_in_line = False
+
+    def stamped(self, time_ns: int, piece: bytes) -> bytes:
+        stamp = show_exact_time(time_ns).encode() + b" "
+        is_last_whole = piece.endswith(b"\n")
+        lines = piece.removesuffix(b"\n").replace(b"\n", b"\n" + stamp)
+        begun = b"" if self._is_in_line else stamp
+        self._is_in_line = not is_last_whole
+        return begun + lines + (b"\n" if is_last_whole else b"")
 
 
 def _outcome(title: str, reply: Any) -> str:

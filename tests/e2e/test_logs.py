@@ -169,6 +169,21 @@ def test_r11_since_begins_where_the_time_says(client: Client) -> None:
         assert rnx("log", "--since=1h", job_id).stdout == b"old\nready\nnew\n"
 
 
+def test_r11_each_line_can_have_its_time(client: Client) -> None:
+    """Exact while somebody follows; a second late at most for who comes later."""
+    script = "import time\nfor n in range(5):\n print(n, time.time(), flush=True)\n time.sleep(0.4)"
+    job_id = client.run("python3", "-c", script)
+    live = rnx("log", "--timestamps", job_id).stdout.decode().splitlines()
+    later = rnx("log", "-t", job_id).stdout.decode().splitlines()
+    grepped = rnx("log", "-t", "--grep=^[13]", job_id).stdout.decode().splitlines()
+    assert [line.split()[1] for line in live] == [line.split()[1] for line in later] == list("01234")
+    assert grepped == [later[1], later[3]]
+    for line in (*live, *later):
+        told, _, written = line.split()
+        late = datetime.fromisoformat(told).timestamp() - float(written)
+        assert -0.01 < late < 1.5  # the millisecond is cut; the machine may be busy
+
+
 def test_r11_a_pattern_that_is_none_is_refused(client: Client) -> None:
     job_id = client.run("true")
     client.ended(job_id)

@@ -255,6 +255,30 @@ def test_grep_sends_matching_lines_with_their_positions(tmp_path: Path) -> None:
     ]
 
 
+def test_times_split_the_log_where_the_index_does(tmp_path: Path) -> None:
+    async def case(job: Job) -> None:
+        job.write(b"one\ntwo\nthree\n")
+        job.paths.log_times.write_bytes(struct.pack(">qqqq", 5, 4, 6, 8))
+        written = job.paths.log.stat().st_mtime_ns
+        job.end.set()
+        assert await job.chunks(LogQuery(timestamps=True)) == [
+            LogChunk(0, b"one\n", 5),
+            LogChunk(4, b"two\n", 6),
+            LogChunk(8, b"three\n", written),
+        ]
+        assert await job.chunks(LogQuery(timestamps=True, grep="t", tail_lines=2)) == [
+            LogChunk(4, b"two\n", 6),
+            LogChunk(8, b"three\n", written),
+        ]
+
+    with_job(tmp_path, case)
+
+
+def test_times_without_an_index_are_those_of_the_file(tmp_path: Path) -> None:
+    (chunk,) = read(tmp_path, b"x", LogQuery(timestamps=True))
+    assert chunk.time_ns > 0
+
+
 def test_grep_of_the_last_lines(tmp_path: Path) -> None:
     assert text(read(tmp_path, b"e1\ne2\nx\n", LogQuery(grep="e", tail_lines=2))) == b"e2\n"
 

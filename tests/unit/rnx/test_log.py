@@ -63,3 +63,20 @@ def test_ctrl_c_ends_the_watching_and_is_no_failure(agent: FakeAgent) -> None:
     assert (process.returncode, out, err) == (0, b"", b"Stopping log stream...\n")
     assert over.wait(60)
     assert agent.asked("StopJob") == []
+
+
+def test_timestamps_begin_each_line_also_one_that_comes_in_pieces(agent: FakeAgent, rnx: Rnx) -> None:
+    def pieces(_request: Any, _context: Any) -> Iterator[pb.DataChunk]:
+        for offset, payload, time in [
+            (0, b"a\n\nb", 1_000_000),
+            (4, b"c\nd", 2_000_000),
+            (7, b"\n", 3_000_000),
+        ]:
+            yield pb.DataChunk(payload=payload, offset=offset, time_unix_ns=1_769_853_600 * 10**9 + time)
+
+    agent.answers["GetJobLogs"] = pieces
+    at = "2026-01-31T10:00:00.00"
+    assert rnx("log", "1111", "--timestamps").out == f"{at}1Z a\n{at}1Z \n{at}1Z bc\n{at}2Z d\n"
+    lines = [json.loads(line) for line in rnx("log", "1111", "-t", "--json").out.splitlines()]
+    assert [line["timestamp"] for line in lines] == [f"{at}1Z", f"{at}2Z", f"{at}3Z"]
+    assert agent.asked("GetJobLogs") == [pb.GetJobLogsRequest(uuid="1111", timestamps=True)] * 2

@@ -175,6 +175,8 @@ def test_chunks_made_by_hand_are_what_protobuf_makes(size: int, offset: int) -> 
     payload = bytes(size)
     parsed = pb.DataChunk.FromString(chunk_to_wire(LogChunk(offset, payload)))
     assert parsed == pb.DataChunk(payload=payload, offset=offset)
+    timed = pb.DataChunk.FromString(chunk_to_wire(LogChunk(offset, payload, 2**62)))
+    assert timed == pb.DataChunk(payload=payload, offset=offset, time_unix_ns=2**62)
 
 
 def test_explain_job() -> None:
