@@ -143,6 +143,8 @@ job_group = Group(
         "update": "rnx.commands.update:update",
         "files": f"{_FILES}:files",
         "download": f"{_FILES}:download",
+        "metrics": "rnx.commands.metrics:metrics",
+        "top": "rnx.commands.metrics:top",
     },
 )
 monitor_group = Group(

@@ -112,7 +112,12 @@ def status_data(status: Any) -> dict[str, object]:
         "dependencies": list(status.dependencies),
         "workflowUuid": status.workflow_uuid,
     }
-    return data | {key: value for key, value in _when_set(status).items() if value}
+    data |= {key: value for key, value in _when_set(status).items() if value}
+    if status.HasField("usage"):
+        from rnx.usage import usage_data  # noqa: PLC0415 - it needs this module
+
+        data["usage"] = usage_data(status.usage)
+    return data
 
 
 def _when_set(status: Any) -> dict[str, object]:
@@ -152,6 +157,7 @@ def status_text(status: Any, now: datetime | None = None) -> str:
         "Uploaded Files:": [f"- {clean(path)}" for path in status.uploads],
         "Workflow Information:": _workflow(status),
         "Environment Variables:": _environment(status),
+        "Resource Usage:": _usage(status),
         "Host:": _fields({"Unit": status.unit, "Main PID": status.main_pid, "Profile": status.profile}),
         "Output:": _output(status),
         "Result:": _result(status),
@@ -230,6 +236,14 @@ def _environment(status: Any) -> list[str]:
 def _output(status: Any) -> list[str]:
     cut = ["Cut: yes, it was larger than the agent's limit"] if status.log_truncated else []
     return [*_fields({"Bytes": status.log_size}), *cut]
+
+
+def _usage(status: Any) -> list[str]:
+    if not status.HasField("usage"):
+        return []
+    from rnx.usage import usage_lines  # noqa: PLC0415 - it needs this module
+
+    return usage_lines(status.usage)
 
 
 def _result(status: Any) -> list[str]:

@@ -66,14 +66,17 @@ class SystemdUnitManager:
         self._not_reloading = asyncio.Event()
         self._not_reloading.set()
         self._renewal: asyncio.Task[None] | None = None
-        self._cgroup_root = ""
 
     async def open(self) -> None:
         """Connect to the bus. Raises HostUnavailable, also for a systemd that is too old."""
         await self._bus.open()
         version = require_host(await self._bus.manager_property("Version"))
-        self._settings = replace(self._settings, systemd_version=version, host_namespaces=_own_namespaces())
-        self._cgroup_root = await self._bus.manager_property("ControlGroup")
+        self._settings = replace(
+            self._settings,
+            systemd_version=version,
+            host_namespaces=_own_namespaces(),
+            cgroup_root=await self._bus.manager_property("ControlGroup"),
+        )
 
     async def close(self) -> None:
         """Disconnect; units go on."""
@@ -252,7 +255,7 @@ class SystemdUnitManager:
 
     def control_group(self, job_id: JobId) -> Path:
         """See ports.UnitManager."""
-        return control_group(job_id, self._cgroup_root)
+        return control_group(job_id, self._settings.cgroup_root)
 
     async def host_is_stopping(self) -> bool:
         """See ports.UnitManager."""

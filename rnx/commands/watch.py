@@ -13,6 +13,7 @@ from rnx.cli import Command
 from rnx.context import Settings
 from rnx.exits import Exit, RnxError, TimedOut, Unreachable, UsageError
 from rnx.output import Format, clean, show, show_record, status_word
+from rnx.screen import redraw
 from rnx.times import show_time
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ def _has_ended(event: Any) -> bool:
 
 
 class _Screen:
-    """A list on a terminal, drawn again after changes, and from its upper left corner so that it is calm."""
+    """A list on a terminal, drawn again after changes."""
 
     def __init__(self, watcher: "JobWatcher", draw: Any) -> None:
         self._watcher = watcher
@@ -186,12 +187,9 @@ class _Screen:
             if self._failure is not None:
                 raise self._failure
             try:
-                lines = self._draw().splitlines()
+                redraw(self._draw())
             except Unreachable:
                 continue  # the watch waits for the agent, and comes back with it
-            # Long lines are cut, not wrapped: each has its row.
-            text = "\x1b[K\n".join(lines)
-            print(f"\x1b[?7l\x1b[H{text}\x1b[K\x1b[J\x1b[?7h", flush=True)
             time.sleep(_REDRAW_SECONDS)
 
     def _watch(self) -> None:

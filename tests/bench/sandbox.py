@@ -14,6 +14,7 @@ _PARTS = {
     "no devices": ["PrivateDevices"],
     "private /tmp and /dev/shm": ["TemporaryFileSystem"],
     "read-only root": ["ProtectSystem", "ReadWritePaths"],
+    "no /sys": ["InaccessiblePaths"],
     "own IPC": ["PrivateIPC"],
     "own host name": ["ProtectHostname"],
     "system call filter": ["SystemCallFilter", "SystemCallErrorNumber"],
