@@ -39,7 +39,8 @@ OPTIONS = [
     ("grpc.max_receive_message_length", MESSAGE_LIMIT),
     # An agent that restarts is back within a second or two: look for it that often.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    # So long may one attempt take: on a busy host it takes longer than the pause between two.
+    ("grpc.min_reconnect_backoff_ms", 5000),
     ("grpc.max_reconnect_backoff_ms", 1000),
 ]
 

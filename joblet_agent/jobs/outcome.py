@@ -3,10 +3,11 @@
 import errno
 import signal
 
+from joblet_agent.jobs.metrics.usage import readable_bytes
 from joblet_agent.jobs.plan import search_path
 from joblet_agent.model.job import JobSpec, JobState, Outcome, Reason
 from joblet_agent.model.resources import Resources
-from joblet_agent.model.units import format_bytes, format_duration
+from joblet_agent.model.units import format_duration
 from joblet_agent.ports import UnitStatus
 
 # systemd.exec(5), "Process Exit Codes": set-up steps that failed before the launcher ran.
@@ -58,7 +59,7 @@ def outcome_of(  # noqa: PLR0911 - one return for each row of the table
 
 
 def _out_of_memory(resources: Resources) -> str:
-    limit = f": its limit is {format_bytes(resources.max_memory)}" if resources.max_memory else ""
+    limit = f", limit {readable_bytes(resources.max_memory)}" if resources.max_memory else ""
     return f"out of memory{limit}"
 
 

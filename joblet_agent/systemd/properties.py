@@ -20,6 +20,8 @@ LAUNCHER: Final = "/usr/lib/joblet/joblet-launch"
 ENVIRONMENT_PREFIX: Final = "JOBLET_ENV_"
 ARGUMENT_PREFIX: Final = "JOBLET_ARG_"
 
+_BYTES_PER_INODE: Final = 16 * 1024
+
 
 @dataclass(frozen=True, slots=True)
 class UnitSettings:
@@ -94,7 +96,9 @@ def _command(plan: LaunchPlan, settings: UnitSettings) -> list[Property]:
 
 
 def _files(plan: LaunchPlan, settings: UnitSettings) -> list[Property]:
-    small = f"size={settings.tmp_size},mode=1777,nosuid,nodev"
+    # Inodes are memory, too: left alone, an eighth of the host's. So many as mke2fs(8) would make.
+    inodes = settings.tmp_size // _BYTES_PER_INODE
+    small = f"size={settings.tmp_size},nr_inodes={inodes},mode=1777,nosuid,nodev"
     memory: list[Value] = [["/tmp", small], ["/dev/shm", small]]  # noqa: S108
     own_group = control_group(plan.job_id, settings.cgroup_root)
     if plan.spec.work_size:  # without project quotas nothing else limits one directory

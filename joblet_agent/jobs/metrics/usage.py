@@ -51,7 +51,7 @@ def with_memory_peak(outcome: Outcome, usage: Usage | None) -> Outcome:
     """Return the outcome, telling a job that was out of memory how much it had."""
     if outcome.reason is not Reason.OOM_KILL or usage is None or not usage.memory_peak:
         return outcome
-    return replace(outcome, message=f"out of memory, peak {readable_bytes(usage.memory_peak)}")
+    return replace(outcome, message=f"{outcome.message}, peak {readable_bytes(usage.memory_peak)}")
 
 
 def summary(usage: Usage) -> str:

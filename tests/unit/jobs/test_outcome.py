@@ -107,7 +107,7 @@ def test_out_of_memory() -> None:
 
 def test_out_of_memory_tells_the_limit() -> None:
     found = outcome("killed", 9, "oom-kill", resources=Resources(max_memory=64 << 20))
-    assert found.message == "out of memory: its limit is 64MiB"
+    assert found.message == "out of memory, limit 64 MiB"
 
 
 @pytest.mark.parametrize(("kind", "number"), [("killed", 15), ("killed", 9), ("exited", 0), ("exited", 3)])
