@@ -11,6 +11,7 @@ from pathlib import Path
 from joblet_agent.config import AgentConfig
 from joblet_agent.errors import HostUnavailable
 from joblet_agent.inotify import InotifyWatcher
+from joblet_agent.jobs.agenda import Agenda
 from joblet_agent.jobs.file_service import FileService
 from joblet_agent.jobs.host import HostFacts
 from joblet_agent.jobs.limits import LimitPolicy
@@ -28,11 +29,13 @@ from joblet_agent.jobs.retention import Retention
 from joblet_agent.jobs.root import DefaultRoot
 from joblet_agent.jobs.service import JobService
 from joblet_agent.jobs.staging import UploadStaging
+from joblet_agent.jobs.timers import TimerKeeper
 from joblet_agent.jobs.tracker import JobTracker
 from joblet_agent.jobs.uids import UidPool
 from joblet_agent.jobs.watch import JobWatches
 from joblet_agent.rpc.server import build_server
 from joblet_agent.rpc.services import Services
+from joblet_agent.schedules.service import ScheduleService
 from joblet_agent.store import SqliteJobStore
 from joblet_agent.systemd.invocations import JournalInvocations
 from joblet_agent.systemd.journal import JournalWriter
@@ -140,7 +143,17 @@ class Agent:
         stack.push_async_callback(sampler.close)
         stack.push_async_callback(tracker.close)
         stack.push_async_callback(keeper.close)  # before the tracker: it reports to it
-        units.listen(tracker.on_unit, tracker.request_resync)
+        timers = TimerKeeper(units.timers)
+        agenda = Agenda(
+            tracker=tracker, store=store, timers=timers, clock=self._clock, most=config.schedules.max_jobs
+        )
+        stack.push_async_callback(agenda.close)
+
+        def resync() -> None:
+            tracker.request_resync()
+            timers.request_resync()
+
+        units.listen(tracker.on_unit, resync)
         await tracker.recover()
         stack.push_async_callback(retention.close)
         await retention.open()
@@ -154,6 +167,7 @@ class Agent:
             tracker=tracker,
             retention=retention,
             staging=staging,
+            agenda=agenda,
             store=store,
             units=units,
             logs=logs,
@@ -165,10 +179,24 @@ class Agent:
             limits=limits,
             profiles=profiles,
         )
+        schedules = ScheduleService(
+            accept=jobs.accept,
+            store=store.schedules,
+            jobs=store,
+            tracker=tracker,
+            timers=timers,
+            clock=self._clock,
+            most=config.schedules.max_recurring,
+        )
+        stack.push_async_callback(schedules.close)
+        stack.push_async_callback(timers.close)  # before those who listen to it
+        await agenda.recover()
+        await schedules.recover()
+        await timers.recover()
         node = NodeService(config=config, registry=registry, units=units, host=host, limits=limits)
         files = FileService(jobs=jobs, staging=staging, paths=paths)
         live = LiveControl(find=jobs.get, registry=registry, tracker=tracker, units=units, journal=journal)
-        return Services(jobs, JobWatches(store.events, jobs.get), node, files, live)
+        return Services(jobs, JobWatches(store.events, jobs.get), node, files, live, schedules)
 
 
 def _boot_id() -> str:

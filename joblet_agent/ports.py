@@ -19,6 +19,7 @@ from joblet_agent.model.job import (
 )
 from joblet_agent.model.metrics import Usage
 from joblet_agent.model.profile import Profile
+from joblet_agent.model.schedule import Schedule, ScheduleId
 
 
 class UnitPhase(StrEnum):
@@ -181,6 +182,67 @@ class UnitManager(Protocol):
         ...
 
 
+class TimerKind(StrEnum):
+    """What a timer wakes the agent for."""
+
+    JOB = "job"
+    SCHEDULE = "schedule"
+
+
+@dataclass(frozen=True, slots=True)
+class TimerId:
+    """The timer of one scheduled job or of one recurring schedule."""
+
+    kind: TimerKind
+    id: str
+
+
+class TimerPhase(StrEnum):
+    """Where a timer is in its life."""
+
+    WAITING = "waiting"
+    TRIGGERED = "triggered"
+    """It wakes the agent just now; when it will do so again is not known yet."""
+    ELAPSED = "elapsed"
+    """It will never wake the agent again."""
+    GONE = "gone"
+    """systemd no longer knows it."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimerStatus:
+    """What systemd says of a timer, in our words."""
+
+    timer: TimerId
+    phase: TimerPhase
+    next_at: datetime | None = None
+    """When it will wake the agent; None unless it waits."""
+
+
+class TimerManager(Protocol):
+    """Transient timers that wake the agent. Calls have a deadline and raise HostUnavailable beyond it."""
+
+    def listen_timers(self, listener: Callable[[TimerStatus], None]) -> None:
+        """Call ``listener`` on the event loop for every change of a timer, and when it wakes the agent."""
+        ...
+
+    async def start_timer(self, timer: TimerId, calendar: str, title: str) -> datetime | None:
+        """Make a timer for the calendar expression; return its first time, None if it has none ahead.
+
+        Raises InvalidRequest with systemd's words for an expression that systemd cannot read,
+        LaunchFailed if it refuses for another reason.
+        """
+        ...
+
+    async def stop_timer(self, timer: TimerId) -> None:
+        """Take the timer away and return when it is gone; one that is gone already is no error."""
+        ...
+
+    async def present_timers(self) -> Sequence[TimerStatus]:
+        """Return the status of every timer of ours that systemd knows."""
+        ...
+
+
 class JobStore(Protocol):
     """Durable job records: what was stored is there after kill -9 of the agent.
 
@@ -250,6 +312,28 @@ class EventLog(Protocol):
 
     async def mentions(self, job_id: JobId, *, after: int) -> bool:
         """Tell whether an event after the number is about the job; slow."""
+
+
+class ScheduleStore(Protocol):
+    """Durable recurring schedules. Methods raise StoreFailed and return once all is committed."""
+
+    async def save(self, schedule: Schedule) -> None:
+        """Insert or replace the schedule."""
+        ...
+
+    async def claim(self, schedule: Schedule, *, due: datetime, job: JobRecord | None) -> bool:
+        """Replace the schedule whose next start is ``due`` and store the job of that start, both or none.
+
+        False, with nothing stored, if its next start is another one: somebody has claimed this one.
+        """
+        ...
+
+    async def delete(self, schedule_id: ScheduleId) -> None:
+        """Forget the schedule."""
+        ...
+
+    async def all(self) -> Sequence[Schedule]:
+        """Return every schedule, oldest first; what is broken is left out, with an error in the log."""
         ...
 
 

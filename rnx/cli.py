@@ -155,6 +155,21 @@ monitor_group = Group(
 )
 
 
+_SCHEDULE = "rnx.commands.schedule"
+schedule_group = Group(
+    "schedule",
+    callback=click.pass_context(_help_alone),
+    help="See and change recurring schedules; rnx run --schedule makes them.",
+    places={
+        "list": f"{_SCHEDULE}:list_schedules",
+        "show": f"{_SCHEDULE}:show_schedule",
+        "pause": f"{_SCHEDULE}:pause",
+        "resume": f"{_SCHEDULE}:resume",
+        "remove": f"{_SCHEDULE}:remove",
+    },
+)
+
+
 @click.pass_context
 def _root(context: click.Context, version: bool) -> None:
     if not version:
@@ -187,6 +202,7 @@ cli = Group(
         "delete-all": f"{_JOB}:delete_all",
         "explain": f"{_JOB}:explain",
         "monitor": "rnx.cli:monitor_group",
+        "schedule": "rnx.cli:schedule_group",
         "nodes": "rnx.commands.nodes:nodes",
         "config-help": "rnx.commands.nodes:config_help",
         "help": "rnx.commands.help:show_help",

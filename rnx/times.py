@@ -23,9 +23,20 @@ def moment_before(text: str, now: datetime) -> datetime:
     return _moment("--since", text, now, -1)
 
 
-def moment_after(text: str, now: datetime) -> datetime:
-    """Read ``--schedule``: a point in time, or how long after ``now``."""
-    return _moment("--schedule", text, now, +1)
+def start_after(text: str, now: datetime) -> str:
+    """Read ``--schedule``: a point in time, or how long after ``now``, as RFC 3339.
+
+    Anything else is for the agent to judge: it may be a calendar expression, and only systemd can read that.
+    """
+    text = text.strip()
+    if not (_ABSOLUTE.fullmatch(text) or _parts(text)):
+        return text
+    return _moment("--schedule", text, now, +1).isoformat()
+
+
+def is_recurring(start: str) -> bool:
+    """Tell whether ``start_after`` found no single point in time."""
+    return bool(start) and not _ABSOLUTE.fullmatch(start)
 
 
 def parse_span(flag: str, text: str) -> timedelta:
@@ -91,8 +102,8 @@ def _absolute(flag: str, text: str) -> datetime:
 
 
 def _relative(flag: str, text: str) -> timedelta:
-    parts = list(_PART.finditer(text))
-    if not parts or "".join(part.group() for part in parts) != text:
+    parts = _parts(text)
+    if not parts:
         raise UsageError(f"cannot read {flag}={text}: not a time", hint=EXAMPLES)
     seconds = sum(int(part[1][:12]) * _SECONDS[part[2][0].lower()] for part in parts)
     if not 1 <= seconds <= LONGEST.total_seconds():
@@ -100,3 +111,9 @@ def _relative(flag: str, text: str) -> timedelta:
             f"cannot read {flag}={text}: expected 1 second to {LONGEST.days} days", hint=EXAMPLES
         )
     return timedelta(seconds=seconds)
+
+
+def _parts(text: str) -> list[re.Match[str]]:
+    """Return the numbers with their units; nothing if there is anything else in the text."""
+    parts = list(_PART.finditer(text))
+    return parts if "".join(part.group() for part in parts) == text else []

@@ -41,6 +41,7 @@ def list_data(job: Any) -> dict[str, object]:
         "profile": job.profile,
         "created_time": job.created_time,
         "paused": job.paused,
+        "schedule_uuid": job.schedule_uuid,
     }
     always = ("id", "status", "start_time", "command")
     return {key: value for key, value in data.items() if value or key in always}
@@ -139,6 +140,8 @@ def _when_set(status: Any) -> dict[str, object]:
         "hasFiles": status.has_files,
         "workBytes": status.work_bytes,
         "paused": status.paused,
+        "scheduleUuid": status.schedule_uuid,
+        "schedule": status.schedule,
     }
 
 
@@ -191,7 +194,7 @@ def _schedule(status: Any, now: datetime) -> list[str]:
     lines = [f"Scheduled Time: {show_time(status.scheduled_time, zone=True)}"]
     if status.status == "SCHEDULED":
         lines.append(f"Time Until Execution: {show_duration(due - now)}")
-    return lines
+    return [*lines, *_fields({"Schedule": status.schedule_uuid, "Schedule Input": status.schedule})]
 
 
 def _timing(status: Any, now: datetime) -> list[str]:

@@ -170,6 +170,16 @@ class RetentionConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class SchedulesConfig:
+    """How much there may be to start later."""
+
+    max_jobs: Annotated[int, Count(0, 10_000)] = 1000
+    """Jobs that wait for their start time; each has a timer in systemd."""
+    max_recurring: Annotated[int, Count(0, 10_000)] = 500
+    """Recurring schedules; likewise."""
+
+
+@dataclass(frozen=True, slots=True)
 class RpcConfig:
     """Limits of the API."""
 
@@ -192,5 +202,6 @@ class AgentConfig:
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     retention: RetentionConfig = field(default_factory=RetentionConfig)
     uploads: UploadsConfig = field(default_factory=UploadsConfig)
+    schedules: SchedulesConfig = field(default_factory=SchedulesConfig)
     rpc: RpcConfig = field(default_factory=RpcConfig)
     log_level: Annotated[LogLevel, OneOf(LogLevel)] = LogLevel.INFO

@@ -49,6 +49,12 @@ def check_spec(spec: JobSpec, *, networks: Collection[str], default_network: str
     _check_total(spec)
     _check_work_dir(spec.work_dir)
     _check_work_size(spec.work_size)
+    if spec.skip_missed and not spec.schedule:
+        raise InvalidRequest(
+            "cannot run job: --skip-missed is about a start that was scheduled, and none is",
+            reason="SKIP_WITHOUT_SCHEDULE",
+            hint="leave it out, or say when the job is to start: --schedule",
+        )
     return replace(spec, network=_checked_network(spec.network or default_network, networks))
 
 

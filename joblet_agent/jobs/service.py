@@ -6,11 +6,12 @@ import os
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from joblet_agent.config import AgentConfig
 from joblet_agent.errors import AmbiguousId, InvalidRequest, LimitReached, NotFound, WrongState
+from joblet_agent.jobs.agenda import Agenda
 from joblet_agent.jobs.check import check_spec, quoted
 from joblet_agent.jobs.files import Delivery
 from joblet_agent.jobs.limits import FIXED_AT_START, LIMITS, LimitPolicy
@@ -26,6 +27,7 @@ from joblet_agent.jobs.root import DefaultRoot
 from joblet_agent.jobs.staging import UploadStaging
 from joblet_agent.jobs.tracker import JobTracker
 from joblet_agent.jobs.uploads import bring_uploads, check_uploads
+from joblet_agent.jobs.when import check_distance, read_when
 from joblet_agent.model.files import NO_UPLOADS, Uploads
 from joblet_agent.model.identity import Identity
 from joblet_agent.model.job import (
@@ -66,6 +68,7 @@ class JobService:
         tracker: JobTracker,
         retention: Retention,
         staging: UploadStaging,
+        agenda: Agenda,
         store: JobStore,
         units: UnitManager,
         logs: LogReader,
@@ -82,6 +85,7 @@ class JobService:
         self._tracker = tracker
         self._retention = retention
         self._staging = staging
+        self._agenda = agenda
         self._store = store
         self._units = units
         self._logs = logs
@@ -96,26 +100,26 @@ class JobService:
     async def run(self, spec: JobSpec, caller: Identity, uploads: Uploads = NO_UPLOADS) -> JobRecord:
         """Start the job, or let it wait if ``jobs.max_concurrent`` run; return once its command runs.
 
+        A job with a start time ahead is SCHEDULED; one whose time is past starts at once.
+
         Raises InvalidRequest, NotPermitted, LimitReached, StoreFailed, NotFound for an upload (no job exists
         then), LaunchFailed and HostUnavailable (the job exists and is, or will be found, FAILED or
         running; with CANNOT_STORE_FILES there is none).
         """
-        spec = check_spec(spec, networks=NETWORKS, default_network=self._config.jobs.default_network)
-        spec = replace(spec, resources=self._limits.settle(spec.resources, caller.role))
-        spec = replace(spec, profile=self._profiles.admit(spec.profile, caller))
-        check_uploads(spec, uploads, self._config.uploads.max_entries)
-        record = JobRecord(
-            id=new_job_id(),
-            spec=spec,
-            state=JobState.INITIALIZING,
-            created_at=self._clock.now(),
-            started_by=caller.name,
-        )
+        record = self.accept(spec, caller)
+        check_uploads(record.spec, uploads, self._config.uploads.max_entries)
+        is_later = record.scheduled_at is not None and record.scheduled_at > record.created_at
         must_wait = not self._registry.has_room or len(self._registry.queue) > 0
-        if must_wait:
+        if is_later:
+            self._agenda.check_room()
+        elif must_wait:
             self._check_queue()
         # Last of all: from here on the tracker owns the files.
         record, delivery = self._with_uploads(record, uploads, caller)
+        if is_later:
+            record = replace(record, state=JobState.SCHEDULED)
+            await self._agenda.add(record, delivery)
+            return record
         if must_wait:
             record = replace(record, state=JobState.PENDING)
             await asyncio.shield(self._tracker.enqueue(record, delivery))
@@ -123,6 +127,27 @@ class JobService:
         job = await asyncio.shield(self._tracker.launch(record, delivery))
         await self._until_begun(job)
         return job.record
+
+    def accept(self, spec: JobSpec, caller: Identity) -> JobRecord:
+        """Return the record that the job begins with; nothing is stored yet.
+
+        Raises InvalidRequest, NotPermitted.
+        """
+        spec = check_spec(spec, networks=NETWORKS, default_network=self._config.jobs.default_network)
+        spec = replace(spec, resources=self._limits.settle(spec.resources, caller.role))
+        spec = replace(spec, profile=self._profiles.admit(spec.profile, caller))
+        record = JobRecord(
+            id=new_job_id(),
+            spec=spec,
+            state=JobState.INITIALIZING,
+            created_at=self._clock.now(),
+            started_by=caller.name,
+        )
+        when = read_when(spec.schedule) if spec.schedule else None
+        if isinstance(when, datetime):
+            check_distance(when, record.created_at)
+            return replace(record, scheduled_at=when)
+        return record
 
     async def _until_begun(self, job: ActiveJob) -> None:
         try:
@@ -244,7 +269,7 @@ class JobService:
             if self._registry.get(job_id) is None
         ]
         await self._retention.delete(ids)
-        return len(ids), self._registry.unfinished
+        return len(ids), self._registry.unfinished + len(self._agenda)
 
     async def page(self, wanted: JobFilter, *, size: int, token: str) -> JobPage:
         """Return a page of jobs, newest first."""
@@ -307,6 +332,8 @@ class JobService:
         return self._units.unit_name(job_id)
 
     async def _cancel_waiting(self, job_id: JobId) -> JobRecord | None:
+        if (canceled := await self._agenda.cancel(job_id)) is not None:
+            return canceled
         if job_id not in self._registry.queue:
             return None
         record = await self._record(job_id)

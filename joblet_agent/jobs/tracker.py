@@ -41,6 +41,7 @@ from joblet_agent.jobs.profiles import Profiles
 from joblet_agent.jobs.registry import ActiveJob, JobRegistry
 from joblet_agent.jobs.retention import Retention
 from joblet_agent.jobs.root import DefaultRoot
+from joblet_agent.jobs.tasks import Tasks
 from joblet_agent.jobs.tree import sync_tree
 from joblet_agent.jobs.uids import UidPool
 from joblet_agent.model.job import JobId, JobRecord, JobSpec, JobState, Outcome, Reason
@@ -108,9 +109,9 @@ class JobTracker:
         self._boot_id = boot_id
         self._profiles = profiles
         self._starts = asyncio.Semaphore(start_parallelism)
-        self._tasks: set[asyncio.Task[Any]] = set()
         self._changes = asyncio.Lock()
         self._queue_edits = asyncio.Lock()
+        self._tasks = Tasks()
         self._resync_wanted = asyncio.Event()
         self._room_wanted = asyncio.Event()
         self._ended = 0
@@ -124,9 +125,7 @@ class JobTracker:
     async def close(self) -> None:
         """Stop driving. Jobs go on; what was under way is found again by the next recover()."""
         self._is_closed = True
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.close()
 
     # -- launch ----------------------------------------------------------------------------------
 
@@ -532,6 +531,19 @@ class JobTracker:
         return self._spawn(self._enqueue(record, delivery), f"enqueue-{record.id}")
 
     async def _enqueue(self, record: JobRecord, delivery: Delivery | None) -> None:
+        await self._store_unstarted(record, delivery)
+        self.take_in(record.id)
+
+    def take_in(self, job_id: JobId) -> None:
+        """Let a job wait in the queue that is stored as PENDING already."""
+        self._registry.queue.append(job_id)
+        self.start_waiting()
+
+    def store_unstarted(self, record: JobRecord, delivery: Delivery | None) -> asyncio.Task[None]:
+        """Store a job that starts later, and its files; as ``enqueue``, but it is in no queue."""
+        return self._spawn(self._store_unstarted(record, delivery), f"store-{record.id}")
+
+    async def _store_unstarted(self, record: JobRecord, delivery: Delivery | None) -> None:
         if delivery is not None:
             await self._deliver(record, delivery)
             # The record survives a power cut, so must what came with it.
@@ -541,8 +553,10 @@ class JobTracker:
         except StoreFailed:
             await asyncio.to_thread(files.remove_all, self._paths.job(record.id))
             raise
-        self._registry.queue.append(record.id)
-        self.start_waiting()
+
+    async def unstore(self, job_id: JobId) -> None:
+        """Forget a job that was stored and then refused, with its files. Raises StoreFailed."""
+        await self._retention.delete([job_id])
 
     def withdraw(self, record: JobRecord) -> asyncio.Task[None]:
         """Store the end of a job that was taken out of the queue; it waits again if that fails."""
@@ -550,11 +564,17 @@ class JobTracker:
 
     async def _withdraw(self, record: JobRecord) -> None:
         try:
-            await self._store.save(record)
+            await self._end_unstarted(record)
         except StoreFailed:
-            self._registry.queue.append(record.id)
-            self.start_waiting()
+            self.take_in(record.id)
             raise
+
+    def end_unstarted(self, record: JobRecord) -> asyncio.Task[None]:
+        """Store the end of a job that never started. The task raises StoreFailed; the job waits on then."""
+        return self._spawn(self._end_unstarted(record), f"end-{record.id}")
+
+    async def _end_unstarted(self, record: JobRecord) -> None:
+        await self._store.save(record)
         self._registry.announce_end(record.id)
         await asyncio.to_thread(files.remove_work, self._paths.job(record.id))
         self._retention.job_ended(record, has_files=False)
@@ -589,6 +609,8 @@ class JobTracker:
         """Adopt what the store and systemd know. Call once, before the first launch."""
         on_disk = await asyncio.to_thread(files.homes, self._paths)  # later ones are of jobs on their way
         for record in await self._store.unfinished():
+            if record.state is JobState.SCHEDULED:
+                continue  # jobs/agenda.py has it until it is due
             if record.state is JobState.PENDING and not record.boot_id:
                 self._registry.queue.append(record.id)
                 continue
@@ -691,18 +713,7 @@ class JobTracker:
                 await self._conclude(job, _stopped_meanwhile() if record.stop_requested else _lost(), None)
 
     def _spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
-        task = asyncio.create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._reap)
-        return task
-
-    def _reap(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if task.cancelled():
-            return
-        error = task.exception()
-        if error is not None and not isinstance(error, JobletError):
-            _log.error("%s failed", task.get_name(), exc_info=error)
+        return self._tasks.start(work, name)
 
 
 def _is_foreign(record: JobRecord, status: UnitStatus) -> bool:

@@ -21,7 +21,8 @@ from joblet_agent.rpc.convert import (
 )
 from joblet_agent.rpc.handlers import Context
 from joblet_agent.rpc.metrics import metrics_query_from_proto, reading_to_proto
-from joblet_agent.rpc.services import Jobs
+from joblet_agent.rpc.schedules import check_recurring, created_to_proto, is_recurring
+from joblet_agent.rpc.services import Jobs, Schedules
 
 LIST_PAGE = 500
 """Jobs that ListJobs converts at a stretch: the event loop is free again every few milliseconds."""
@@ -30,12 +31,16 @@ LIST_PAGE = 500
 class JobServicer:
     """The methods of JobService that this agent offers."""
 
-    def __init__(self, jobs: Jobs, *, most_message: int) -> None:
+    def __init__(self, jobs: Jobs, schedules: Schedules, *, most_message: int) -> None:
         self._jobs = jobs
+        self._schedules = schedules
         self._most_message = most_message
 
     async def RunJob(self, request: pb.RunJobRequest, context: Context) -> pb.RunJobResponse:
-        """Accept a job."""
+        """Accept a job, or a recurring schedule of jobs."""
+        if is_recurring(request):
+            check_recurring(request)
+            return created_to_proto(await self._schedules.create(spec_from_proto(request), caller()))
         record = await self._jobs.run(spec_from_proto(request), caller(), uploads_from_proto(request))
         return started_to_proto(record, queue_position=self._jobs.queue_position(record.id))
 

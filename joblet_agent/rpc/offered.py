@@ -21,8 +21,6 @@ _NO_WORKFLOWS = "it runs single jobs, not workflows"
 _LEAVE_OUT = "leave the option out"
 
 REFUSED_OPTIONS = {
-    "schedule": Option("--schedule", "it starts jobs at once only", "run the job when it is due"),
-    "skip_missed": Option("--skip-missed", "it starts jobs at once only", _LEAVE_OUT),
     "volumes": Option("--volume", "it has no volumes", "leave the option out; /work is writable"),
     "runtime": Option("--runtime", "it has no runtimes", "leave the option out; jobs see the host's /usr"),
     "workflow_uuid": Option("workflow_uuid", _NO_WORKFLOWS, _LEAVE_OUT),

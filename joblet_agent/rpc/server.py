@@ -18,6 +18,7 @@ from joblet_agent.rpc.decode import DecodeInterceptor
 from joblet_agent.rpc.jobs import JobServicer
 from joblet_agent.rpc.live import LiveServicer
 from joblet_agent.rpc.methods import generic_handlers
+from joblet_agent.rpc.schedules import ScheduleServicer
 from joblet_agent.rpc.services import Services
 from joblet_agent.rpc.status import StatusInterceptor
 
@@ -58,10 +59,11 @@ def build_server(
         options=_options(config),
     )
     servicers: dict[str, list[object]] = {
-        "JobService": [JobServicer(services.jobs, most_message=config.rpc.max_message)],
+        "JobService": [JobServicer(services.jobs, services.schedules, most_message=config.rpc.max_message)],
         "AgentService": [
             AgentServicer(services.jobs, services.watches, services.node, services.files),
             LiveServicer(services.live),
+            ScheduleServicer(services.jobs, services.schedules),
         ],
     }
     server.add_generic_rpc_handlers(generic_handlers(servicers))

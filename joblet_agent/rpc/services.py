@@ -12,6 +12,7 @@ from joblet_agent.model.identity import Identity
 from joblet_agent.model.job import Explanation, JobFilter, JobId, JobPage, JobRecord, JobSpec, LogQuery
 from joblet_agent.model.metrics import MetricsQuery, Reading
 from joblet_agent.model.node import Node
+from joblet_agent.model.schedule import Schedule, ScheduleId
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -145,6 +146,37 @@ class Files(Protocol):
 
     async def download(self, given: str, path: str) -> Pieces[FilePiece]:
         """Find the job, then return a file of its workspace, or a directory with all that is below it."""
+
+
+class Schedules(Protocol):
+    """The use cases of recurring schedules; ``given`` as for jobs."""
+
+    async def create(self, spec: JobSpec, caller: Identity) -> Schedule:
+        """Check and make a schedule whose calendar expression is ``spec.schedule``."""
+        ...
+
+    def all(self) -> Sequence[Schedule]:
+        """Return every schedule, the next start first."""
+        ...
+
+    def get(self, given: str) -> Schedule:
+        """Return the schedule."""
+        ...
+
+    async def jobs(self, schedule: Schedule, *, most: int) -> Sequence[JobRecord]:
+        """Return the newest of its jobs, newest first."""
+        ...
+
+    async def remove(self, given: str) -> ScheduleId:
+        """Forget the schedule; its jobs stay."""
+        ...
+
+    async def pause(self, given: str) -> Schedule:
+        """Let it start nothing."""
+        ...
+
+    async def resume(self, given: str) -> Schedule:
+        """Let it go on. Raises WrongState if it is not paused."""
         ...
 
 
@@ -173,3 +205,4 @@ class Services:
     node: Nodes
     files: Files
     live: Live
+    schedules: Schedules

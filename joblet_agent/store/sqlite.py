@@ -16,6 +16,7 @@ from joblet_agent.store.event_log import EventPulse, SqliteEventLog
 from joblet_agent.store.opening import open_for_reading, open_for_writing
 from joblet_agent.store.pages import position_of
 from joblet_agent.store.records import row_of
+from joblet_agent.store.schedules import SqliteScheduleStore
 from joblet_agent.store.worker import Worker
 
 _MOST_DELETED_TOGETHER = 1000
@@ -30,6 +31,8 @@ class SqliteJobStore:
         self._writer = writer
         self._reader = reader
         self.events = events
+        self.schedules = SqliteScheduleStore(writer, reader)
+        """Recurring schedules in the same file."""
 
     @classmethod
     async def open(cls, path: Path) -> Self:

@@ -182,6 +182,14 @@ class _AlreadySubscribed(LaunchFailed):
     """systemd sends its signals to us already."""
 
 
+class ArgumentsRefused(LaunchFailed):
+    """systemd understood the call, and not what it says; ``words`` are its own."""
+
+    def __init__(self, member: str, words: str) -> None:
+        super().__init__(f"systemd refused {member}: {words}", reason="SYSTEMD_REFUSED")
+        self.words = words
+
+
 def _unavailable(member: str, why: str) -> HostUnavailable:
     return HostUnavailable(f"cannot ask systemd to {member}: {why}", reason="SYSTEMD_UNAVAILABLE")
 
@@ -193,5 +201,7 @@ def map_bus_error(member: str, name: str, text: str) -> JobletError:
         return NotFound(f"systemd does not know the unit: {text}", reason="UNIT_NOT_FOUND")
     if short in {"NoReply", "ServiceUnknown", "NameHasNoOwner", "Disconnected", "TimedOut", "LimitsExceeded"}:
         return _unavailable(member, text or short)
+    if short == "InvalidArgs" or name.startswith("System.Error.ERANGE"):
+        return ArgumentsRefused(member, text)
     refused = _AlreadySubscribed if short == "AlreadySubscribed" else LaunchFailed
     return refused(f"systemd refused {member}: {text} ({short})", reason="SYSTEMD_REFUSED")

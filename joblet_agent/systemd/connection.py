@@ -8,11 +8,12 @@ from dbus_next._private.unmarshaller import Unmarshaller
 from dbus_next.aio.message_bus import MessageBus
 from dbus_next.constants import BusType
 
-from joblet_agent.systemd.names import is_job_path
+from joblet_agent.systemd.names import is_our_path
 from joblet_agent.systemd.signals import MalformedMessage, Signal, is_signal, message_size, read_signal
-from joblet_agent.systemd.view import WATCHED
+from joblet_agent.systemd.view import WATCHED, WATCHED_OF_TIMERS
 from joblet_agent.systemd.writer import repair_writer
 
+_WATCHED = WATCHED | WATCHED_OF_TIMERS
 _RECEIVE_MOST = 256 * 1024
 
 _log = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ class Connection(MessageBus):
             self._on_message(reply)  # type: ignore[no-untyped-call]
             return
         try:
-            signal = read_signal(message, is_job_path, WATCHED)
+            signal = read_signal(message, is_our_path, _WATCHED)
             if signal is not None:
                 self._on_signal(signal)
         except MalformedMessage as error:

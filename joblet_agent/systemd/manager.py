@@ -27,11 +27,14 @@ from joblet_agent.systemd.names import (
     control_group,
     job_of_path,
     job_of_unit,
+    timer_of_path,
+    timer_of_unit,
     unit_name,
     unit_path,
 )
 from joblet_agent.systemd.properties import UnitSettings, unit_properties
 from joblet_agent.systemd.signals import Signal
+from joblet_agent.systemd.timers import SystemdTimers
 from joblet_agent.systemd.version import require_host
 from joblet_agent.systemd.view import Meanwhile, UnitView
 
@@ -59,6 +62,8 @@ class SystemdUnitManager:
     def __init__(self, settings: UnitSettings) -> None:
         self._settings = settings  # the version is known once the bus is open
         self._bus = SystemBus(self._on_signal, self._on_reconnected)
+        self.timers = SystemdTimers(self._bus, self._until_reloaded)
+        """The timers on the same bus (ports.TimerManager)."""
         self._views: dict[JobId, UnitView] = {}
         self._readings: list[Meanwhile] = []
         self._listener: UnitListener = _ignore_status
@@ -91,13 +96,7 @@ class SystemdUnitManager:
 
     async def start(self, plan: LaunchPlan) -> None:
         """See ports.UnitManager. While systemd reloads, the start waits."""
-        try:
-            async with asyncio.timeout(_RELOAD_DEADLINE):
-                await self._not_reloading.wait()
-        except TimeoutError as error:
-            raise HostUnavailable(
-                "cannot start job: systemd is still reloading", reason="SYSTEMD_RELOADING"
-            ) from error
+        await self._until_reloaded()
         try:
             _write_secretly(plan.environment_file, environment_file_text(plan))
         except OSError as error:
@@ -130,6 +129,15 @@ class SystemdUnitManager:
     async def ceilings(self) -> Mapping[str, str]:
         """See ports.UnitManager."""
         return ceilings_of(await self._bus.properties(JOBS_SLICE_PATH, "Slice"))
+
+    async def _until_reloaded(self) -> None:
+        try:
+            async with asyncio.timeout(_RELOAD_DEADLINE):
+                await self._not_reloading.wait()
+        except TimeoutError as error:
+            raise HostUnavailable(
+                "cannot start a unit: systemd is still reloading", reason="SYSTEMD_RELOADING"
+            ) from error
 
     async def stop(self, job_id: JobId) -> None:
         """See ports.UnitManager.
@@ -290,10 +298,14 @@ class SystemdUnitManager:
             job_id = job_of_path(signal.path)
             if job_id is not None:
                 self._on_changed(job_id, body[0])
+            elif (timer := timer_of_path(signal.path)) is not None:
+                self.timers.on_changed(timer, body[0])
         elif member == "UnitRemoved" and self._not_reloading.is_set():  # a reload unloads all, for a moment
             job_id = job_of_unit(body[0])
             if job_id is not None:
                 self._on_removed(job_id)
+            elif (timer := timer_of_unit(body[0])) is not None:
+                self.timers.on_removed(timer)
         elif member == "Reloading":
             self._on_reloading(body[0])
         elif member == "NameOwnerChanged" and body[2]:

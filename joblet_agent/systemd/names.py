@@ -1,19 +1,24 @@
-"""Unit names and D-Bus object paths of jobs."""
+"""Unit names and D-Bus object paths of jobs and of the timers that start them."""
 
 import re
 from pathlib import Path
 
 from joblet_agent.model.job import JobId
+from joblet_agent.ports import TimerId, TimerKind
 
 JOBS_SLICE = "joblet-jobs.slice"
 AGENT_UNIT = "joblet-agent.service"
 JOB_UNIT_PATTERN = "joblet-job-*.service"
+TIMER_UNIT_PATTERNS = [f"joblet-{kind}@*.timer" for kind in TimerKind]
 
 UNIT_PATH_PREFIX = "/org/freedesktop/systemd1/unit/"
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
 JOBS_SLICE_PATH = UNIT_PATH_PREFIX + "joblet_2djobs_2eslice"
 _JOB_PATH_PREFIX = UNIT_PATH_PREFIX + "joblet_2djob_2d"
 _JOB_PATH_SUFFIX = "_2eservice"
+_TIMER_PATH_SUFFIX = "_2etimer"
+_TIMER_PATH_PREFIXES = tuple(f"{UNIT_PATH_PREFIX}joblet_2d{kind}_40" for kind in TimerKind)
+_OUR_PATH_PREFIXES = (_JOB_PATH_PREFIX, *_TIMER_PATH_PREFIXES)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -40,9 +45,9 @@ def job_of_unit(name: str) -> JobId | None:
     return _job_id(name[len("joblet-job-") : -len(".service")])
 
 
-def is_job_path(path: str) -> bool:
-    """Say whether the object path looks like a job's unit; cheap, for every signal of every unit."""
-    return path.startswith(_JOB_PATH_PREFIX)
+def is_our_path(path: str) -> bool:
+    """Say whether the object path looks like a unit of ours; cheap, for every signal of every unit."""
+    return path.startswith(_OUR_PATH_PREFIXES)
 
 
 def job_of_path(path: str) -> JobId | None:
@@ -53,6 +58,34 @@ def job_of_path(path: str) -> JobId | None:
     if not (path.startswith(_JOB_PATH_PREFIX) and path.endswith(_JOB_PATH_SUFFIX)):
         return None
     return _job_id(path[len(_JOB_PATH_PREFIX) : -len(_JOB_PATH_SUFFIX)].replace("_2d", "-"))
+
+
+def timer_unit_name(timer: TimerId) -> str:
+    """Return the name of the timer's unit: an instance, so that what it triggers is a static unit."""
+    return f"joblet-{timer.kind}@{timer.id}.timer"
+
+
+def timer_path(timer: TimerId) -> str:
+    """Return the object path of the timer's unit."""
+    return f"{UNIT_PATH_PREFIX}joblet_2d{timer.kind}_40{timer.id.replace('-', '_2d')}{_TIMER_PATH_SUFFIX}"
+
+
+def timer_of_unit(name: str) -> TimerId | None:
+    """Return the timer of a unit name, None if it is none of ours."""
+    for kind in TimerKind:
+        if name.startswith(f"joblet-{kind}@") and name.endswith(".timer"):
+            text = name[len(f"joblet-{kind}@") : -len(".timer")]
+            return TimerId(kind, text) if _UUID.fullmatch(text) else None
+    return None
+
+
+def timer_of_path(path: str) -> TimerId | None:
+    """Return the timer of a unit's object path, None if it is none of ours."""
+    if not (path.startswith(_TIMER_PATH_PREFIXES) and path.endswith(_TIMER_PATH_SUFFIX)):
+        return None
+    return timer_of_unit(
+        path[len(UNIT_PATH_PREFIX) :].replace("_2d", "-").replace("_40", "@").replace("_2e", ".")
+    )
 
 
 def _job_id(text: str) -> JobId | None:

@@ -26,6 +26,8 @@ WATCHED = frozenset(
     }
 )
 
+WATCHED_OF_TIMERS = frozenset({"SubState", "NextElapseUSecRealtime"})
+
 _EXIT_KINDS = {1: "exited", 2: "killed", 3: "dumped"}  # CLD_EXITED, CLD_KILLED, CLD_DUMPED of waitid(2)
 _FROZEN = {"frozen", "frozen-by-parent"}
 _PHASES = {

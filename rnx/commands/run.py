@@ -95,9 +95,10 @@ def _request_fields(flags: FlagValues, command: Sequence[str]) -> dict[str, Any]
         "profile": flags.get("profile", ""),
         "volumes": _many(flags, "volume"),
         "runtime": flags.get("runtime", ""),
-        "schedule": _schedule(str(flags.get("schedule", ""))),
         **limit_fields(flags),
         "work_size": read_bytes("--work-size", str(flags["work_size"])) if "work_size" in flags else 0,
+        "schedule": _schedule(flags),
+        "skip_missed": bool(flags.get("skip_missed")),
         "gpu_count": flags.get("gpu", 0),
         "gpu_memory_mb": _megabytes(str(flags.get("gpu_memory", ""))),
     }
@@ -133,15 +134,22 @@ def _uploads(flags: FlagValues) -> "list[Upload]":
     return find_uploads(files, directories)
 
 
-def _schedule(text: str) -> str:
-    """Return the start as RFC 3339; the agent's clock decides when that is."""
+def _schedule(flags: FlagValues) -> str:
+    """Return the start as RFC 3339, or the calendar expression; the agent's clock decides when that is."""
+    text = str(flags.get("schedule", ""))
     if not text:
         return ""
     from datetime import datetime  # noqa: PLC0415
 
-    from rnx.times import moment_after  # noqa: PLC0415
+    from rnx.times import is_recurring, start_after  # noqa: PLC0415
 
-    return moment_after(text, datetime.now().astimezone()).isoformat()
+    start = start_after(text, datetime.now().astimezone())
+    if flags.get("attach") and is_recurring(start):
+        raise UsageError(
+            f"cannot use --attach together with --schedule={text}: each start is a job of its own",
+            hint="leave --attach out, and see rnx schedule show for the jobs",
+        )
+    return start
 
 
 def _megabytes(text: str) -> int:
@@ -164,7 +172,7 @@ def _print_accepted(
 
     reply = client.call(client.jobs.RunJob, request, LONG)
     if flags.get("detach") and settings.form is Format.TABLE:
-        print(clean(reply.job_uuid))
+        print(clean(reply.job_uuid or reply.schedule_uuid))
         return
     typed = str(flags.get("schedule", ""))
     show(
@@ -183,6 +191,7 @@ def _as_data(reply: Any, request: Any, file_count: int, typed: str) -> dict[str,
     }
     when_set = {
         "start_time": reply.start_time,
+        "schedule_uuid": reply.schedule_uuid,
         "schedule_input": typed,
         "scheduled_time": reply.scheduled_time,
         "files_uploaded": file_count,
@@ -195,8 +204,8 @@ def _as_data(reply: Any, request: Any, file_count: int, typed: str) -> dict[str,
 
 def _as_text(reply: Any, request: Any, file_count: int, typed: str) -> str:
     lines = [
-        "Job started:",
-        f"ID: {clean(reply.job_uuid)}",
+        "Schedule created:" if reply.schedule_uuid else "Job started:",
+        f"ID: {clean(reply.job_uuid or reply.schedule_uuid)}",
         f"Command: {clean(' '.join([reply.command, *reply.args]))}",
         f"Status: {status_word(reply.status)}",
     ]

@@ -117,7 +117,6 @@ def test_an_oversized_message_is_refused(client: Client) -> None:
 
 
 NOT_OFFERED = {
-    "--schedule": {"schedule": "2099-01-01T00:00:00Z"},
     "--volume": {"volumes": ["../x"]},
     "--runtime": {"runtime": "../x"},
     "workflow_uuid": {"workflow_uuid": "../x"},

@@ -6,8 +6,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
-from joblet_agent.config import AgentConfig, JobsConfig, LimitsConfig, ProfilesConfig, RetentionConfig
+from joblet_agent.config import (
+    AgentConfig,
+    JobsConfig,
+    LimitsConfig,
+    ProfilesConfig,
+    RetentionConfig,
+    SchedulesConfig,
+)
 from joblet_agent.errors import LimitReached, StoreFailed
+from joblet_agent.jobs.agenda import Agenda
 from joblet_agent.jobs.file_service import FileService
 from joblet_agent.jobs.limits import LimitPolicy
 from joblet_agent.jobs.log_keeper import LogKeeper
@@ -21,12 +29,14 @@ from joblet_agent.jobs.retention import Retention
 from joblet_agent.jobs.root import DefaultRoot
 from joblet_agent.jobs.service import JobService
 from joblet_agent.jobs.staging import UploadStaging
+from joblet_agent.jobs.timers import TimerKeeper
 from joblet_agent.jobs.tracker import JobTracker
 from joblet_agent.jobs.uids import UidPool
 from joblet_agent.model.identity import Identity, Role
 from joblet_agent.model.job import JobId, JobRecord, JobSpec, JobState
 from joblet_agent.model.resources import NOTHING, Resources
 from joblet_agent.ports import JobStore, UnitManager
+from joblet_agent.schedules.service import ScheduleService
 from tests.fakes.clock import FakeClock
 from tests.fakes.file_watcher import FakeFileWatcher
 from tests.fakes.host import FakeHost
@@ -34,6 +44,8 @@ from tests.fakes.invocations import FakeInvocations
 from tests.fakes.job_store import MemoryJobStore
 from tests.fakes.journal_copy import FakeJournalCopy
 from tests.fakes.log_keeper import FakeLogKeeper
+from tests.fakes.schedule_store import MemoryScheduleStore
+from tests.fakes.timers import FakeTimers
 from tests.fakes.unit_manager import FakeUnitManager
 
 CALLER = Identity("somebody", Role.ADMIN)
@@ -71,11 +83,16 @@ class Host:
     invocations: FakeInvocations = field(default_factory=FakeInvocations)
     store: RecordingStore = field(init=False)
     units: FakeUnitManager = field(init=False)
+    clock: FakeClock = field(default_factory=FakeClock)
+    timers: FakeTimers = field(init=False)
+    schedules: MemoryScheduleStore = field(init=False)
     paths: AgentPaths = field(init=False)
 
     def __post_init__(self) -> None:
         self.store = RecordingStore(self.calls)
         self.units = FakeUnitManager(self.invocations, self.calls)
+        self.timers = FakeTimers(self.clock)
+        self.schedules = MemoryScheduleStore(self.store)
         self.paths = AgentPaths(self.home / "state", self.home / "run")
         for directory in (*self.paths.directories, self.home / "etc"):
             directory.mkdir(parents=True, exist_ok=True)
@@ -103,6 +120,7 @@ class Core:
         limits: LimitsConfig | None = None,
         retention: RetentionConfig | None = None,
         profiles: ProfilesConfig | None = None,
+        schedules: SchedulesConfig | None = None,
         store: JobStore | None = None,
         units: UnitManager | None = None,
         boot_id: str = BOOT,
@@ -127,7 +145,7 @@ class Core:
             most_samples=self.config.metrics.history,
         )
         self.journal = FakeJournalCopy()
-        self.clock = FakeClock()
+        self.clock = host.clock
         self.logs = LogReader(FakeFileWatcher(), max_size=1 << 30)
         self.root = DefaultRoot(host.paths.default_root, host.home)
         self.retention = Retention(
@@ -152,12 +170,22 @@ class Core:
             start_parallelism=jobs.start_parallelism,
             profiles=offered,
         )
+        self.timers = TimerKeeper(host.timers)
+        bounds = schedules or SchedulesConfig()
+        self.agenda = Agenda(
+            tracker=self.tracker,
+            store=self.store,
+            timers=self.timers,
+            clock=self.clock,
+            most=bounds.max_jobs,
+        )
         self.service = JobService(
             config=self.config,
             registry=self.registry,
             tracker=self.tracker,
             retention=self.retention,
             staging=self.staging,
+            agenda=self.agenda,
             store=self.store,
             units=self.units,
             logs=self.logs,
@@ -171,13 +199,28 @@ class Core:
         )
         self.files = FileService(jobs=self.service, staging=self.staging, paths=host.paths)
 
+        self.schedules = ScheduleService(
+            accept=self.service.accept,
+            store=host.schedules,
+            jobs=self.store,
+            tracker=self.tracker,
+            timers=self.timers,
+            clock=self.clock,
+            most=bounds.max_recurring,
+        )
+
     async def open(self) -> None:
         self.units.listen(self.tracker.on_unit, self.tracker.request_resync)
         await self.staging.open()
         await self.tracker.recover()
         await self.retention.open()
+        await self.agenda.recover()
+        await self.schedules.recover()
+        await self.timers.recover()
 
     async def close(self) -> None:
+        for owner in (self.timers, self.schedules, self.agenda):
+            await owner.close()
         await self.retention.close()
         await self.tracker.close()
         await self.sampler.close()
@@ -221,12 +264,13 @@ def with_core(
     *,
     jobs: JobsConfig | None = None,
     retention: RetentionConfig | None = None,
+    schedules: SchedulesConfig | None = None,
 ) -> Host:
     """Run the case on a fresh host with one agent, and see that nothing of it is left running."""
     host = Host(home)
 
     async def main() -> None:
-        core = Core(host, jobs=jobs, retention=retention)
+        core = Core(host, jobs=jobs, retention=retention, schedules=schedules)
         await core.open()
         try:
             async with asyncio.timeout(_SOON):

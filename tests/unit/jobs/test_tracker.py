@@ -459,6 +459,7 @@ def test_an_agent_that_is_closed_leaves_everything_as_it_is(tmp_path: Path) -> N
         await core.retention.close()
         await core.tracker.close()
         await core.sampler.close()
+        await core.timers.close()
         host.units.end(first.id, "exited", 5, "exit-code")  # systemd goes on telling until the bus is closed
         await asyncio.sleep(0)
         assert not asyncio.all_tasks() - {asyncio.current_task()}

@@ -131,7 +131,7 @@ def test_bytes_that_are_not_utf8_are_refused_before_sending(agent: FakeAgent, rn
         (["-e", "A=" + "x" * 32769, "true"], "its value has 32769 bytes, the limit is 32768"),
         (["--gpu-memory=lots", "true"], "cannot read --gpu-memory=lots"),
         (["--gpu-memory=9999999GB", "true"], "the largest size is"),
-        (["--schedule=yesterday", "true"], "cannot read --schedule=yesterday: not a time"),
+        (["--schedule=0s", "true"], "cannot read --schedule=0s: expected 1 second to 365 days"),
         (["--upload-dir=/nowhere", "true"], "cannot send /nowhere: not a directory"),
         (["--upload=/", "true"], "cannot send /: it is a directory"),
     ],
@@ -179,3 +179,25 @@ def test_help_stands_before_the_command_only(agent: FakeAgent, rnx: Rnx) -> None
     assert rnx("run", "-h").out.startswith("Usage: rnx run [FLAGS] COMMAND")
     assert rnx("run", "--help").out == rnx("help", "run").out == rnx("help", "job", "run").out
     assert agent.requests == []
+
+
+def test_a_recurring_job_cannot_be_attached(agent: FakeAgent, rnx: Rnx) -> None:
+    result = rnx("run", "--attach", "--schedule=daily", "true")
+    assert result.status == 125
+    assert "cannot use --attach together with --schedule=daily" in result.err
+    assert agent.requests == []
+
+
+def test_a_recurring_schedule_is_told_with_its_id_and_next_start(agent: FakeAgent, rnx: Rnx) -> None:
+    agent.answers["RunJob"] = pb.RunJobResponse(
+        status="SCHEDULED", command="true", schedule_uuid=UUID, scheduled_time="2026-03-02T02:00:00Z"
+    )
+    result = rnx("run", "--schedule=Mon..Fri 02:00", "--skip-missed", "true")
+    assert result.status == 0
+    assert result.out == (
+        f"Schedule created:\nID: {UUID}\nCommand: true\nStatus: SCHEDULED\n"
+        "Schedule Input: Mon..Fri 02:00\nScheduled Time: 2026-03-02T02:00:00Z\n"
+    )
+    (request,) = agent.asked("RunJob")
+    assert (request.schedule, request.skip_missed) == ("Mon..Fri 02:00", True)
+    assert rnx("run", "-d", "--schedule=daily", "true").out == f"{UUID}\n"

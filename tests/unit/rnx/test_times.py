@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from rnx.exits import UsageError
-from rnx.times import moment_after, moment_before, parse_wire, show_duration, show_time
+from rnx.times import is_recurring, moment_before, parse_wire, show_duration, show_time, start_after
 
 NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
 
@@ -25,7 +25,8 @@ def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 )
 def test_relative_times(text: str, seconds: int) -> None:
     assert moment_before(text, NOW) == NOW - timedelta(seconds=seconds)
-    assert moment_after(text, NOW) == NOW + timedelta(seconds=seconds)
+    assert start_after(text, NOW) == (NOW + timedelta(seconds=seconds)).isoformat()
+    assert not is_recurring(start_after(text, NOW))
 
 
 @pytest.mark.parametrize(
@@ -40,6 +41,7 @@ def test_relative_times(text: str, seconds: int) -> None:
 )
 def test_absolute_times_without_a_zone_are_local(text: str, expected: datetime) -> None:
     assert moment_before(text, NOW) == expected
+    assert datetime.fromisoformat(start_after(text, NOW)) == expected
 
 
 @pytest.mark.parametrize(
@@ -48,9 +50,25 @@ def test_absolute_times_without_a_zone_are_local(text: str, expected: datetime) 
 )
 def test_other_texts_are_refused_with_examples(text: str) -> None:
     with pytest.raises(UsageError) as caught:
-        moment_after(text, NOW)
+        moment_before(text, NOW)
+    assert str(caught.value).startswith(f"cannot read --since={text}")
+    assert "2h30m" in caught.value.hint
+
+
+@pytest.mark.parametrize("text", ["0s", "366h 9000h", "2025-13-01 10:00", "2025-02-29T10:00:00Z"])
+def test_a_start_that_is_a_time_and_cannot_be_is_refused_with_examples(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        start_after(text, NOW)
     assert str(caught.value).startswith(f"cannot read --schedule={text}")
     assert "2h30m" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "text", ["daily", " Mon..Fri 02:00 ", "*-*-1 00:00", "*:0/15", "soon", "10", "10minx"]
+)
+def test_what_is_no_time_may_be_a_calendar_expression_for_the_agent_to_judge(text: str) -> None:
+    assert start_after(text, NOW) == text.strip()
+    assert is_recurring(start_after(text, NOW))
 
 
 def test_times_of_the_wire_are_shown_in_the_local_zone() -> None:

@@ -30,6 +30,7 @@ from joblet_agent.model.job import (
 from joblet_agent.model.metrics import MetricsQuery, Reading
 from joblet_agent.model.node import Node
 from joblet_agent.model.resources import Resources
+from joblet_agent.model.schedule import Schedule, ScheduleId
 from joblet_agent.rpc.auth import Authenticator, local_caller
 from joblet_agent.rpc.methods import defined_methods
 from joblet_agent.rpc.server import AgentServer, build_server
@@ -234,6 +235,46 @@ class FakeLive:
         return await self.jobs.get(given), 10
 
 
+SCHEDULE = Schedule(
+    ScheduleId(ID), "daily", replace(RECORD, state=JobState.SCHEDULED, schedule_id=ID), next_at=NOW
+)
+
+
+@dataclass
+class FakeSchedules:
+    """Answers every call with ``schedule``; keeps what it was called with."""
+
+    schedule: Schedule = SCHEDULE
+    calls: list[tuple[Any, ...]] = field(default_factory=list)
+
+    async def create(self, spec: JobSpec, caller: Identity) -> Schedule:
+        self.calls.append(("create", spec, caller))
+        return replace(self.schedule, template=replace(self.schedule.template, spec=spec))
+
+    def all(self) -> Sequence[Schedule]:
+        return [self.schedule]
+
+    def get(self, given: str) -> Schedule:
+        self.calls.append(("get", given))
+        return self.schedule
+
+    async def jobs(self, schedule: Schedule, *, most: int) -> Sequence[JobRecord]:
+        self.calls.append(("jobs", schedule.id, most))
+        return [replace(RECORD, schedule_id=schedule.id)]
+
+    async def remove(self, given: str) -> ScheduleId:
+        self.calls.append(("remove", given))
+        return self.schedule.id
+
+    async def pause(self, given: str) -> Schedule:
+        self.calls.append(("pause", given))
+        return replace(self.schedule, is_paused=True, next_at=None)
+
+    async def resume(self, given: str) -> Schedule:
+        self.calls.append(("resume", given))
+        return self.schedule
+
+
 class Caller:
     """Calls methods by their name in the definition (``JobService/RunJob``)."""
 
@@ -285,6 +326,7 @@ async def serving(
     jobs: FakeJobs,
     *,
     watches: FakeWatches | None = None,
+    schedules: FakeSchedules | None = None,
     authenticate: Authenticator = local_caller,
     rpc: RpcConfig | None = None,
     group: str = "nobody-has-this-group",
@@ -295,7 +337,14 @@ async def serving(
     with tempfile.TemporaryDirectory(prefix="rpc-") as directory:
         socket = SocketConfig(path=Path(directory) / "agent.sock", group=group)
         config = AgentConfig(socket=socket, rpc=rpc or RpcConfig())
-        services = Services(jobs, watches or FakeWatches(), FakeNode(), files or FakeFiles(), FakeLive(jobs))
+        services = Services(
+            jobs,
+            watches or FakeWatches(),
+            FakeNode(),
+            files or FakeFiles(),
+            FakeLive(jobs),
+            schedules or FakeSchedules(),
+        )
         server = build_server(services, config, authenticate=authenticate)
         await server.start()
         try:

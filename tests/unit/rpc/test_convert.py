@@ -36,11 +36,11 @@ OFFERED = {
     "uploads",
     "upload_id",
     "work_size",
+    "schedule",
+    "skip_missed",
 } | set(LIMITS)
 
 SET: dict[str, Any] = {
-    "schedule": "2026-01-31T12:00:00Z",
-    "skip_missed": True,
     "volumes": [""],
     "runtime": "python",
     "workflow_uuid": "x",

@@ -9,12 +9,14 @@ from joblet_agent.rpc.agent import AgentServicer
 from joblet_agent.rpc.jobs import JobServicer
 from joblet_agent.rpc.live import LiveServicer
 from joblet_agent.rpc.methods import SERIALIZERS
+from joblet_agent.rpc.schedules import ScheduleServicer
 from tests.unit.rpc.serving import METHODS, FakeJobs, reason_of, serving
 
 SERVICERS: list[tuple[str, type]] = [
     ("JobService", JobServicer),
     ("AgentService", AgentServicer),
     ("AgentService", LiveServicer),
+    ("AgentService", ScheduleServicer),
 ]
 OFFERED = {f"{service}/{name}" for service, kind in SERVICERS for name in dir(kind) if name[0].isupper()}
 

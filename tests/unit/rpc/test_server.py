@@ -22,7 +22,16 @@ from joblet_agent.jobs.logs import LogChunk
 from joblet_agent.pb import joblet_pb2 as pb
 from joblet_agent.rpc.server import AgentServer, build_server
 from joblet_agent.rpc.services import Services
-from tests.unit.rpc.serving import FakeFiles, FakeJobs, FakeLive, FakeNode, FakeWatches, reason_of, serving
+from tests.unit.rpc.serving import (
+    FakeFiles,
+    FakeJobs,
+    FakeLive,
+    FakeNode,
+    FakeSchedules,
+    FakeWatches,
+    reason_of,
+    serving,
+)
 
 RUN, LOGS, LIST = "JobService/RunJob", "JobService/GetJobLogs", "JobService/ListJobs"
 GROUP = grp.getgrgid(os.getgid()).gr_name
@@ -33,7 +42,7 @@ BLOCK = bytes(256 * 1024)
 async def started(path: Path, group: str = GROUP) -> AsyncIterator[AgentServer]:
     config = AgentConfig(socket=SocketConfig(path=path, group=group))
     jobs = FakeJobs()
-    services = Services(jobs, FakeWatches(), FakeNode(), FakeFiles(), FakeLive(jobs))
+    services = Services(jobs, FakeWatches(), FakeNode(), FakeFiles(), FakeLive(jobs), FakeSchedules())
     server = build_server(services, config)
     await server.start()
     try:

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from joblet_agent.model.job import JobId
-from joblet_agent.systemd.names import is_job_path, job_of_path, job_of_unit, unit_name, unit_path
+from joblet_agent.systemd.names import is_our_path, job_of_path, job_of_unit, unit_name, unit_path
 
 IDS = st.uuids().map(lambda uuid: JobId(str(uuid)))
 
@@ -20,7 +20,7 @@ def encoded(name: str) -> str:
 def test_round_trip(job_id: JobId) -> None:
     assert job_of_unit(unit_name(job_id)) == job_id
     assert job_of_path(unit_path(job_id)) == job_id
-    assert is_job_path(unit_path(job_id))
+    assert is_our_path(unit_path(job_id))
 
 
 @given(IDS)

@@ -1,0 +1,130 @@
+"""Recurring schedules on the wire."""
+
+from joblet_agent.errors import InvalidRequest
+from joblet_agent.jobs.when import read_when
+from joblet_agent.model.schedule import Schedule
+from joblet_agent.pb import joblet_pb2 as pb
+from joblet_agent.rpc.convert import job_to_proto, rfc3339
+from joblet_agent.rpc.handlers import Context
+from joblet_agent.rpc.services import Jobs, Schedules
+
+DEFAULT_JOBS = 10
+MOST_JOBS = 1000
+
+_BELONG_TO_ONE_JOB = {
+    "uploads": "--upload",
+    "upload_id": "--upload",
+    "secret_environment": "--secret-env",
+    "secret_files": "--secret-file",
+    "job_uuid": "job_uuid",
+    "requirements": "requirements",
+    "token": "--token",
+}
+"""Fields of RunJobRequest that a recurring job cannot have, with the name of each option."""
+
+
+class ScheduleServicer:
+    """The methods of AgentService that are about recurring schedules."""
+
+    def __init__(self, jobs: Jobs, schedules: Schedules) -> None:
+        self._jobs = jobs
+        self._schedules = schedules
+
+    async def ListSchedules(
+        self, request: pb.ListSchedulesRequest, context: Context
+    ) -> pb.ListSchedulesResponse:
+        """Return all recurring schedules."""
+        return pb.ListSchedulesResponse(schedules=map(schedule_to_proto, self._schedules.all()))
+
+    async def GetSchedule(self, request: pb.GetScheduleRequest, context: Context) -> pb.GetScheduleResponse:
+        """Return one recurring schedule and its newest jobs."""
+        most = _most_jobs(request.most_jobs)
+        schedule = self._schedules.get(request.uuid)
+        jobs = await self._schedules.jobs(schedule, most=most)
+        return pb.GetScheduleResponse(
+            schedule=schedule_to_proto(schedule),
+            jobs=[
+                job_to_proto(record, queue_position=self._jobs.queue_position(record.id)) for record in jobs
+            ],
+        )
+
+    async def RemoveSchedule(
+        self, request: pb.RemoveScheduleRequest, context: Context
+    ) -> pb.RemoveScheduleResponse:
+        """Forget a recurring schedule."""
+        return pb.RemoveScheduleResponse(uuid=await self._schedules.remove(request.uuid))
+
+    async def PauseSchedule(
+        self, request: pb.PauseScheduleRequest, context: Context
+    ) -> pb.PauseScheduleResponse:
+        """Let a recurring schedule start nothing."""
+        return pb.PauseScheduleResponse(schedule=schedule_to_proto(await self._schedules.pause(request.uuid)))
+
+    async def ResumeSchedule(
+        self, request: pb.ResumeScheduleRequest, context: Context
+    ) -> pb.ResumeScheduleResponse:
+        """Let a recurring schedule go on."""
+        return pb.ResumeScheduleResponse(
+            schedule=schedule_to_proto(await self._schedules.resume(request.uuid))
+        )
+
+
+def is_recurring(request: pb.RunJobRequest) -> bool:
+    """Say whether the request is for a recurring schedule. Raises InvalidRequest for a time of no kind."""
+    return bool(request.schedule) and isinstance(read_when(request.schedule), str)
+
+
+def check_recurring(request: pb.RunJobRequest) -> None:
+    """Raise InvalidRequest for options that belong to one job and would be gone with the first."""
+    for field, _ in request.ListFields():
+        option = _BELONG_TO_ONE_JOB.get(field.name)
+        if option is not None:
+            raise InvalidRequest(
+                f"cannot schedule job: {option} cannot be used with a recurring schedule: "
+                "it belongs to one job, and each start is a job of its own",
+                reason="NOT_FOR_RECURRING",
+                hint="let the command read what it needs from a volume or from elsewhere, "
+                "or schedule one job at a time",
+            )
+
+
+def created_to_proto(schedule: Schedule) -> pb.RunJobResponse:
+    """Return the answer to RunJob that made a schedule and no job."""
+    return pb.RunJobResponse(
+        status="SCHEDULED",
+        command=schedule.spec.command,
+        args=schedule.spec.args,
+        scheduled_time=rfc3339(schedule.next_at),
+        schedule_uuid=schedule.id,
+    )
+
+
+def schedule_to_proto(schedule: Schedule) -> pb.Schedule:
+    """Return a schedule."""
+    return pb.Schedule(
+        uuid=schedule.id,
+        name=schedule.spec.name,
+        command=schedule.spec.command,
+        args=schedule.spec.args,
+        schedule=schedule.calendar,
+        status=schedule.state.value,
+        next_time=rfc3339(schedule.next_at),
+        last_time=rfc3339(schedule.last_at),
+        last_job_uuid=schedule.last_job or "",
+        skip_missed=schedule.spec.skip_missed,
+        started_count=schedule.started,
+        skipped_count=schedule.skipped,
+        skipped_reason=schedule.skipped_reason,
+        created_time=rfc3339(schedule.created_at, timespec="microseconds"),
+        started_by=schedule.template.started_by,
+        unit=f"joblet-schedule@{schedule.id}.timer",
+    )
+
+
+def _most_jobs(wanted: int) -> int:
+    if not 0 <= wanted <= MOST_JOBS:
+        raise InvalidRequest(
+            f"cannot show schedule: most_jobs must be from 0 to {MOST_JOBS}, not {wanted}",
+            reason="BAD_PAGE_SIZE",
+        )
+    return wanted or DEFAULT_JOBS

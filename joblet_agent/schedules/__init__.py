@@ -1,0 +1,1 @@
+"""Recurring schedules: what is due, and the use cases around them."""
