@@ -158,6 +158,17 @@ def test_what_is_no_file_is_refused(tmp_path: Path, kind: str) -> None:
         ("jobs: {tmp_size: 1}", "1: jobs.tmp_size: expected a size from 64KiB to 1TiB, not '1'"),
         ("jobs: {max_concurrent: 70000}", None),
         ("jobs: {uid_first: 4294967290}", None),
+        (
+            "jobs: {default_profile: privileged}\nprofiles: {privileged: true}\n",
+            "1: jobs.default_profile: expected default or strict, whichever is switched on below profiles, "
+            "not privileged",
+        ),
+        (
+            "profiles:\n  default: false\n",
+            "1: jobs.default_profile: expected default or strict, whichever is switched on below profiles, "
+            "not default",
+        ),
+        ("profiles: {root: true}", None),
         ("- a\n- b\n", "1: expected no list"),
         ("jobs: [1]\n", "1: expected no list"),
         ("just words\n", "1: expected keys, each with a value"),

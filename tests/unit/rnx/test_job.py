@@ -33,6 +33,8 @@ def test_list_shows_a_table_without_empty_cells(agent: FakeAgent, rnx: Rnx, form
         job(1, name="a" * 30, args=["x\ny"], start_time="2026-01-31T10:00:00Z"),
         job(2, status="SCHEDULED", scheduled_time="2026-02-01T10:00:00Z", args=["z" * 100], node_id="n"),
         job(3, status="PENDING", name="\x1b[31mred"),
+        job(4, profile="default", start_time="2026-01-31T10:00:00Z"),
+        job(5, profile="privileged", start_time="2026-01-31T10:00:00Z"),
     ]
     agent.answers["QueryJobs"] = pb.QueryJobsResponse(jobs=jobs)
     lines = rnx(*form).out.splitlines()
@@ -50,6 +52,8 @@ def test_list_shows_a_table_without_empty_cells(agent: FakeAgent, rnx: Rnx, form
     assert lines[3].split()[2:5] == ["n", "SCHEDULED", "2026-02-01T10:00:00Z"]
     assert lines[3].endswith("true " + "z" * 72 + "...")
     assert lines[4].split() == ["id-3", "\\x1b[31mred", "-", "PENDING", "N/A", "true"]
+    assert lines[5].split()[5:] == ["true"]
+    assert lines[6].split()[4:] == ["2026-01-31T10:00:00Z", "[privileged]", "true"]  # no further column
 
 
 def test_list_json_is_an_array_with_the_given_keys(agent: FakeAgent, rnx: Rnx) -> None:

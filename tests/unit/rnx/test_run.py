@@ -58,7 +58,7 @@ def test_every_flag_reaches_the_agent(agent: FakeAgent, rnx: Rnx) -> None:
         *("run", "--name=n", "--env=A=1", "-e", "A=2", "-s=S=secret", "--workdir=/w", "--network", "none"),
         *("--volume=v1", "--volume=v2", "--runtime=python:3.11", "--max-cpu=50", "--max-memory=256"),
         *("--max-iobps=9", "--cpu-cores=0-3", "--gpu=2", "--gpu-memory=8gb", "--timeout=1h30m"),
-        *("--schedule=2026-01-31T10:00:00Z", "cmd", "arg"),
+        *("--schedule=2026-01-31T10:00:00Z", "--profile=strict", "cmd", "arg"),
     )
     assert result.status == 0
     assert agent.asked("RunJob") == [
@@ -70,6 +70,7 @@ def test_every_flag_reaches_the_agent(agent: FakeAgent, rnx: Rnx) -> None:
             secret_environment={"S": "secret"},
             work_dir="/w",
             network="none",
+            profile="strict",
             volumes=["v1", "v2"],
             runtime="python:3.11",
             max_cpu=50,
