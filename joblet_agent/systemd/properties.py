@@ -125,10 +125,6 @@ def _files(plan: LaunchPlan, settings: UnitSettings) -> list[Property]:
         ),
         Property("ProtectSystem", "s", "strict", "the root is read-only", "systemd.exec(5)"),
     ]
-    if plan.profile is not Profile.PRIVILEGED:
-        properties.append(
-            Property("InaccessiblePaths", "as", ["+/sys"], "no facts of the host", "systemd.exec(5)")
-        )
     if not plan.spec.work_size:
         properties += [
             Property(

@@ -129,11 +129,11 @@ _EVERY = _table(
 )
 
 _DEFAULT = _table(
+    Property("InaccessiblePaths", "as", ["+/sys"], "no facts of the host", "systemd.exec(5)"),
     Property("PrivateDevices", "b", True, "no devices of the host", "systemd.exec(5)"),
     Property("ProtectHome", "s", "yes", "no homes, should there be any", "systemd.exec(5)"),
     Property("ProtectProc", "s", "invisible", "no processes of the host", "systemd.exec(5)"),
     Property("ProtectControlGroups", "b", True, "limits are not the job's to change", "systemd.exec(5)"),
-    Property("ProtectClock", "b", True, "the host's time stays as it is", "systemd.exec(5)"),
     Property("ProtectKernelModules", "b", True, "no modules are loaded", "systemd.exec(5)"),
     Property("ProtectHostname", "b", True, "own UTS namespace", "systemd.exec(5)"),
     Property(

@@ -1,11 +1,13 @@
 """Kernel interfaces that a job must not have: attack case B7."""
 
 import json
+import os
 import platform
+import shutil
 
 import pytest
 
-from tests.e2e.agent import Client
+from tests.e2e.agent import JOBS, Client, eventually
 from tests.e2e.inside import DENIED_CALLS, probe
 
 pytestmark = pytest.mark.systemd
@@ -119,3 +121,138 @@ child = os.posix_spawn("/usr/bin/su", ["su", "-c", "id"], {}, file_actions=quiet
 print(json.dumps([bit, os.waitpid(child, 0)[1] != 0, os.statvfs("/usr/bin/su").f_flag & os.ST_NOSUID != 0]))
 """
     assert probe(client, script) == [True, True, True]
+
+
+SIBLING = (
+    DENIED_CALLS
+    + f"""
+import os, time
+child = os.posix_spawn("/usr/bin/sleep", ["sleep", "1000"], {{}})
+ATTACH, SEIZE, TRACEME = 16, 0x4206, 0
+print(json.dumps({{
+    "attach": call({FILTERED["ptrace"]}, ATTACH, child, 0, 0),
+    "seize": call({FILTERED["ptrace"]}, SEIZE, child, 0, 0),
+    "traceme": call({FILTERED["ptrace"]}, TRACEME, 0, 0, 0),
+    "init": call({FILTERED["ptrace"]}, ATTACH, 1, 0, 0),
+}}))
+os.kill(child, 9)
+"""
+)
+
+
+def test_b7_no_process_is_traced(client: Client) -> None:
+    assert probe(client, SIBLING) == dict.fromkeys(("attach", "seize", "traceme", "init"), "EPERM")
+
+
+GAINED = """
+import json, os, subprocess, sys, time
+open("/work/ready", "w").close()
+while not os.path.exists("/work/go"):
+    time.sleep(0.01)
+def ids(program):
+    words = subprocess.run([program, "/proc/self/status"], capture_output=True, text=True).stdout.splitlines()
+    return [line.split()[1:] for line in words if line.startswith(("Uid", "Gid", "CapPrm", "CapEff"))]
+own = [[str(os.getuid())] * 4, [str(os.getgid())] * 4, ["0" * 16], ["0" * 16]]
+print(json.dumps([ids(p) == own for p in ("/work/setuid", "/work/capable", "/work/plain")] + [
+    bool(os.stat("/work/setuid").st_mode & 0o4000), "security.capability" in os.listxattr("/work/capable")]))
+"""
+CAP_SETUID_FILE = bytes.fromhex("0100000280000000000000000000000000000000")
+
+
+def test_b7_a_setuid_program_or_capable_file_in_work_gives_nothing(client: Client) -> None:
+    """Which no job can make: root of the host does, as a volume or an archive might bring one along."""
+    job_id = client.run("python3", "-I", "-c", GAINED)
+    work = JOBS / job_id / "work"
+    eventually((work / "ready").exists, bool)
+    for name in ("plain", "setuid", "capable"):
+        shutil.copy("/usr/bin/cat", work / name)
+    (work / "setuid").chmod(0o6755)
+    os.setxattr(work / "capable", "security.capability", CAP_SETUID_FILE)
+    (work / "go").touch()
+    assert client.ended(job_id).status == "COMPLETED", client.log(job_id)
+    assert json.loads(client.log(job_id)) == [True] * 5
+
+
+LIMITS = """
+import json, os
+def tried(path, flags=os.O_WRONLY):
+    try:
+        os.close(os.open(path, flags))
+        return "done"
+    except OSError as error:
+        return error.strerror
+group = open("/proc/self/cgroup").read().strip().rpartition(":")[2]
+own = "/sys/fs/cgroup" + group
+names = ("cgroup.procs", "cgroup.freeze", "cgroup.kill", "pids.max", "memory.max", "cpu.max", "release_agent")
+print(json.dumps([tried(f"{top}/{name}") for top in (own, "/sys/fs/cgroup") for name in names] + [
+    os.listdir("/sys"), os.access("/proc/self/oom_score_adj", os.W_OK)]))
+"""
+
+
+def test_b4_no_limit_is_the_jobs_to_change(client: Client) -> None:
+    *tried, below_sys, _ = probe(client, LIMITS)
+    assert set(tried) == {"No such file or directory"}
+    assert below_sys == []
+
+
+MODULES = {"init_module": (175, 105), "finit_module": (313, 273), "delete_module": (176, 106)}
+
+
+def test_no_module_is_loaded(client: Client) -> None:
+    numbers = {name: pair[COLUMN] for name, pair in MODULES.items()}
+    script = DENIED_CALLS + "print(json.dumps({n: call(v, 0, 0, 0) for n, v in json.loads(%r).items()}))"
+    assert probe(client, script % json.dumps(numbers)) == dict.fromkeys(MODULES, "EPERM")
+
+
+TUNABLES = """
+import json, os
+written = []
+for top, _, names in os.walk("/proc/sys"):
+    for name in names:
+        path = os.path.join(top, name)
+        try:
+            value = open(path).read()
+        except OSError:
+            continue
+        try:
+            with open(path, "w") as file:
+                file.write(value)
+            written.append(path)
+        except OSError:
+            pass
+print(json.dumps(written))
+"""
+
+
+def test_no_kernel_tunable_is_written(client: Client) -> None:
+    assert probe(client, TUNABLES) == []
+
+
+DEVICES = """
+import json, os, stat
+def tried(path):
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+        return True
+    except OSError:
+        return False
+nodes = {}
+for top, _, names in os.walk("/dev"):
+    for path in (os.path.join(top, name) for name in names):
+        mode = os.stat(path, follow_symlinks=False).st_mode
+        if stat.S_ISBLK(mode) or stat.S_ISCHR(mode):
+            nodes[path] = tried(path)
+print(json.dumps(nodes))
+"""
+HARMLESS_DEVICES = {"full", "null", "random", "tty", "urandom", "zero", "ptmx", "pts/ptmx"}
+TERMINAL = "import json, os; os.openpty(); print(json.dumps(sorted(os.listdir('/dev/pts'))))"
+
+
+def test_a_job_has_harmless_devices_only(client: Client) -> None:
+    primary, secondary = os.openpty()
+    try:
+        assert probe(client, DEVICES).keys() <= {f"/dev/{name}" for name in HARMLESS_DEVICES}
+        assert probe(client, TERMINAL) == ["0", "ptmx"]
+    finally:
+        os.close(primary)
+        os.close(secondary)

@@ -1,11 +1,13 @@
 """What a job is and what it can reach, as seen from inside: attack case B3."""
 
+import json
 import os
 import socket
+from pathlib import Path
 
 import pytest
 
-from tests.e2e.agent import Client
+from tests.e2e.agent import Client, command
 from tests.e2e.inside import probe, processes, running
 
 pytestmark = pytest.mark.systemd
@@ -13,6 +15,7 @@ pytestmark = pytest.mark.systemd
 UID_FIRST, UID_LAST = 0x70000000, 0x70000000 + 65535
 NAMESPACES = ["ipc", "mnt", "net", "pid", "uts"]
 WAITING = "exec sleep 1000"
+COREDUMPS = Path("/var/lib/systemd/coredump")
 
 
 def test_running_jobs_never_share_a_user(client: Client) -> None:
@@ -242,3 +245,135 @@ def test_b3_jobs_see_nothing_of_each_other(client: Client) -> None:
     assert (seen, has_secret) == ([], False)
     assert set(killed) == {"ESRCH"}
     assert init == "EPERM"
+
+
+SOCKETS = """
+import json, socket, sys
+reached = []
+for path in json.loads(sys.argv[1]):
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET):
+        with socket.socket(socket.AF_UNIX, kind) as s:
+            s.settimeout(2)
+            try:
+                s.connect(path)
+                reached.append(path)
+            except OSError:
+                pass
+print(json.dumps(reached))
+"""
+
+
+def test_b3_no_unix_socket_of_the_host_is_in_reach(client: Client) -> None:
+    """D-Bus, journald, systemd, the agent, and whatever else listens when the test runs."""
+    lines = Path("/proc/net/unix").read_text(encoding="utf-8").splitlines()[1:]
+    names = {fields[7] for fields in (line.split(None, 7) for line in lines) if len(fields) > 7}
+    paths = sorted({"\0" + name[1:] if name.startswith("@") else name for name in names})
+    assert {"/run/joblet/agent.sock", "/run/systemd/private", "/run/dbus/system_bus_socket"} <= set(paths)
+    assert probe(client, SOCKETS, json.dumps(paths)) == []
+
+
+USERS = """
+import json, os
+print(json.dumps([line.split(":")[0] for line in open("/etc/passwd")] + [os.path.exists("/etc/shadow")]))
+"""
+
+
+def test_a_job_does_not_learn_the_users_of_the_host(client: Client) -> None:
+    assert probe(client, USERS) == ["root", "nobody", False]
+
+
+QUEUES = """
+import ctypes, json, os
+libc = ctypes.CDLL(None, use_errno=True)
+def lines(path):
+    return len(open(path).read().splitlines()) - 1
+print(json.dumps({
+    "listed": {name: lines("/proc/sysvipc/" + name) for name in ("shm", "msg", "sem")},
+    "opened": [libc.shmget(0x4a6f62, 0, 0), libc.msgget(0x4a6f62, 0), libc.semget(0x4a6f62, 0, 0)],
+    "posix": [libc.mq_open(b"/joblet-test", os.O_RDWR), os.listdir("/dev/mqueue")],
+}))
+"""
+MAKE_QUEUES = """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+made = [libc.shmget(0x4a6f62, 4096, 0o1666), libc.msgget(0x4a6f62, 0o1666), libc.semget(0x4a6f62, 1, 0o1666),
+        libc.mq_open(b"/joblet-test", os.O_RDWR | os.O_CREAT, 0o666, None)]
+assert -1 not in made
+print("ready", flush=True)
+"""
+REMOVE_QUEUES = """
+import ctypes
+libc = ctypes.CDLL(None)
+libc.shmctl(libc.shmget(0x4a6f62, 0, 0), 0, None)
+libc.msgctl(libc.msgget(0x4a6f62, 0), 0, None)
+libc.semctl(libc.semget(0x4a6f62, 0, 0), 0, 0)
+libc.mq_unlink(b"/joblet-test")
+"""
+NO_QUEUES = {
+    "listed": {"shm": 0, "msg": 0, "sem": 0},
+    "opened": [-1, -1, -1],
+    "posix": [-1, []],
+}
+
+
+def test_b3_no_ipc_object_of_the_host_is_in_reach(client: Client) -> None:
+    command("python3", "-c", MAKE_QUEUES)
+    try:
+        assert probe(client, QUEUES) == NO_QUEUES
+    finally:
+        command("python3", "-c", REMOVE_QUEUES)
+
+
+def test_b3_no_ipc_object_of_another_job_is_in_reach(client: Client) -> None:
+    with running(client, "python3", "-I", "-c", MAKE_QUEUES + "import time; time.sleep(1000)"):
+        assert probe(client, QUEUES) == NO_QUEUES
+
+
+MOUNTS = """
+import json
+rows = [line.split() for line in open("/proc/self/mountinfo")]
+print(json.dumps([[row[4], row[5].split(",")] for row in rows]))
+"""
+MOUNTED = {"/", "/dev", "/proc", "/root", "/run", "/tmp", "/usr", "/work"}
+WRITABLE_MOUNTS = {"/dev/shm", "/run", "/tmp", "/work"}
+
+
+def test_a_job_has_mounts_of_its_own_and_none_gives_rights(client: Client) -> None:
+    mounts = probe(client, MOUNTS)
+    assert {path for path, _ in mounts if not path.startswith(("/dev/", "/proc/", "/run/"))} == MOUNTED
+    assert {path for path, options in mounts if "nosuid" not in options} == set()
+    may_be_written = {path for path, options in mounts if "rw" in options}
+    assert may_be_written >= WRITABLE_MOUNTS - {"/run"}
+    kernels = {"/proc", "/proc/sys/net", "/dev/pts", "/dev/mqueue", "/dev/hugepages"}  # no job's to write to
+    assert may_be_written <= WRITABLE_MOUNTS | kernels
+    with running(client, "sh", "-c", f"echo ready; {WAITING}"):
+        host = Path("/proc/self/mountinfo").read_text(encoding="utf-8")
+        assert " /work " not in host
+
+
+KEYS = """
+import json
+print(json.dumps(open("/proc/keys").read()))
+"""
+ADD_KEY = (
+    "import ctypes, platform; number = 248 if platform.machine() == 'x86_64' else 217;"
+    "assert ctypes.CDLL(None).syscall(number, b'user', b'joblet-test-key', b'x', 1, -4) > 0"
+)
+
+
+def test_b3_no_key_of_the_host_is_seen(client: Client) -> None:
+    command("python3", "-c", ADD_KEY)  # into root's keyring
+    assert "joblet-test-key" not in probe(client, KEYS)
+
+
+CORE = "sh -c 'kill -ABRT $$'; ls -A /work; ulimit -c; ulimit -Hc; ulimit -c unlimited || echo refused"
+
+
+def test_no_memory_of_a_job_is_written_to_disk(client: Client) -> None:
+    before = set(COREDUMPS.iterdir()) if COREDUMPS.exists() else set()
+    job_id = client.run("sh", "-c", CORE)
+    assert client.ended(job_id).status == "COMPLETED"
+    words = client.log(job_id).decode().split()
+    assert words[:1] == ["Aborted"]
+    assert (words[1:3], words[-1]) == (["0", "0"], "refused")
+    assert (set(COREDUMPS.iterdir()) if COREDUMPS.exists() else set()) == before
