@@ -36,6 +36,8 @@ MUST_STAY = {
     "ProcSubset",
     "ProtectKernelTunables",
     "ProtectKernelLogs",
+    # Without CAP_SYS_TIME and @clock there is nothing left for it to do but to add a device.
+    "ProtectClock",
 }
 NOT_IN_STRICT = {
     "RestrictAddressFamilies_AF_NETLINK",

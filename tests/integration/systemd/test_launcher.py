@@ -1,7 +1,9 @@
 """The launcher in real units: every end as it was (R9), and a sandbox that holds (A7, A8, B2, B3, B6)."""
 
 import asyncio
+import os
 import signal
+import subprocess
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -9,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from joblet_agent.errors import LaunchFailed
-from joblet_agent.model.job import JobSpec, JobState, Reason
-from joblet_agent.ports import LaunchPlan
+from joblet_agent.jobs.outcome import outcome_of
+from joblet_agent.model.job import JobId, JobSpec, JobState, Reason
+from joblet_agent.ports import LaunchPlan, UnitPhase, UnitStatus
+from joblet_agent.systemd.properties import LAUNCHER
 from tests.contract.unit_manager_cases import Units
 from tests.integration.systemd.real_units import Ran, processes_of, ran, real_units, result_of, shell
 
@@ -419,3 +423,64 @@ def test_the_end_and_the_last_line_of_a_thousand_short_jobs(tmp_path: Path) -> N
         assert told == [(number % 200, f"line {number}".encode()) for number in range(1000)]
 
     with_units(tmp_path, case)
+
+
+# -- silent degradation ------------------------------------------------------------------------------------
+
+
+def launched(home: Path, *words: str, properties: tuple[str, ...] = ()) -> tuple[int, str]:
+    """Run the launcher in a unit that systemd made with less than it was asked for."""
+    report = home / "report"
+    done = subprocess.run(
+        [
+            *("systemd-run", "--wait", "--collect", "--quiet", "--service-type=exec"),
+            f"--property=StandardError=append:{report}",
+            *(f"--property={line}" for line in properties),
+            "--setenv=JOBLET_ARG_0=/usr/bin/touch",
+            f"--setenv=JOBLET_ARG_1={home}/ran",
+            *("--", LAUNCHER, *words),
+        ],
+        check=False,
+        capture_output=True,
+    )
+    assert not (home / "ran").exists()
+    return done.returncode, report.read_text()
+
+
+NOT_ISOLATED = {
+    "net": "cannot isolate the job: its network namespace is the host's",
+    "ipc": "cannot isolate the job: its IPC namespace is the host's",
+    "uts": "cannot isolate the job: its host name namespace is the host's",
+}
+PROTECTED = ("PrivateNetwork=yes", "PrivateIPC=yes", "ProtectHostname=yes", "NoNewPrivileges=yes")
+
+
+@pytest.mark.parametrize(
+    ("kind", "forgotten"), [("net", "PrivateNetwork"), ("ipc", "PrivateIPC"), ("uts", "ProtectHostname")]
+)
+def test_a_job_in_a_namespace_of_the_host_does_not_start(tmp_path: Path, kind: str, forgotten: str) -> None:
+    """As when the kernel or a container forbids a namespace, which systemd passes over with a warning."""
+    host = [os.readlink(f"/proc/1/ns/{each}") for each in NOT_ISOLATED]
+    properties = tuple(line for line in PROTECTED if not line.startswith(forgotten))
+    status, report = launched(tmp_path, "100001", "100001", "2", *host, properties=properties)
+    assert (status, report) == (125, f"0 launched\n0 {NOT_ISOLATED[kind]}\n")
+    outcome = outcome_of(
+        UnitStatus(JobId("x"), UnitPhase.ENDED, exit_kind="exited", exit_status=status, result="exit-code"),
+        stop_requested=False,
+        launch_report=report,
+        spec=JobSpec("touch"),
+    )
+    assert (outcome.state, outcome.reason) == (JobState.FAILED, Reason.START_FAILED)
+    assert outcome.message == f"could not start: {NOT_ISOLATED[kind]}"
+
+
+def test_a_job_that_could_gain_privileges_does_not_start(tmp_path: Path) -> None:
+    properties = tuple(line for line in PROTECTED if not line.startswith("NoNewPrivileges"))
+    status, report = launched(tmp_path, "100001", "100001", "2", properties=properties)
+    assert (status, report) == (125, "0 launched\n0 cannot isolate the job: it could gain privileges\n")
+
+
+@pytest.mark.parametrize(("uid", "gid"), [("0", "100001"), ("100001", "0"), ("0", "0")])
+def test_no_job_is_root_unless_it_is_privileged(tmp_path: Path, uid: str, gid: str) -> None:
+    status, report = launched(tmp_path, uid, gid, "2", properties=PROTECTED)
+    assert (status, report) == (125, "0 launched\n0 cannot isolate the job: its command would be root\n")
