@@ -1,9 +1,11 @@
 """How the files that come with a job get into its work directory."""
 
+import re
 from functools import partial
 from pathlib import Path
 
 from joblet_agent.errors import InvalidRequest
+from joblet_agent.jobs.check import quoted
 from joblet_agent.jobs.files import Delivery
 from joblet_agent.jobs.removal import remove_tree
 from joblet_agent.jobs.staging import UploadStaging
@@ -12,11 +14,19 @@ from joblet_agent.jobs.upload_check import MOST_TOLD, check_tree
 from joblet_agent.model.files import NewFile, Uploads
 from joblet_agent.model.job import JobSpec
 
+_UPLOAD_ID = re.compile(r"[0-9a-f]{32}")
+
 
 def check_uploads(spec: JobSpec, uploads: Uploads, most_entries: int) -> None:
     """Raise InvalidRequest or LimitReached for files that cannot all be in the job's work directory."""
     if not uploads.files and not uploads.staged_id:
         return
+    if uploads.staged_id and not _UPLOAD_ID.fullmatch(uploads.staged_id):
+        raise InvalidRequest(
+            f"cannot run job: not the id of an upload: {quoted(uploads.staged_id)}",
+            reason="INVALID_UPLOAD_ID",
+            hint="the id is in the reply of UploadFiles",
+        )
     if uploads.files and uploads.staged_id:
         raise InvalidRequest(
             "cannot run job: it has files in the request and an upload_id",

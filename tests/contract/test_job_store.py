@@ -306,6 +306,19 @@ def test_retention_lets_the_longest_ended_go(
     subject.run(body)
 
 
+def test_the_oldest_end_is_known(subject: Subject) -> None:
+    async def body(store: JobStore) -> None:
+        assert await store.oldest_end() is None
+        await store.save(record(1, JobState.RUNNING))
+        assert await store.oldest_end() is None
+        first, second = record(2, JobState.FAILED), record(3, JobState.COMPLETED)
+        await store.save(second, first)
+        ends = [each.ended_at for each in (first, second) if each.ended_at is not None]
+        assert await store.oldest_end() == min(ends)
+
+    subject.run(body)
+
+
 def test_an_end_that_nobody_saw_counts_from_the_creation(subject: Subject) -> None:
     async def body(store: JobStore) -> None:
         await store.save(replace(record(1, JobState.CANCELED), ended_at=None), record(2, JobState.FAILED))

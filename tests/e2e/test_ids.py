@@ -39,6 +39,14 @@ HOSTILE = {
     "unicode": "\u0661\u0662",
     "empty": "",
 }
+PATHS = {
+    ("FileUpload", "path"),
+    ("UploadEntry", "path"),
+    ("ListJobFilesRequest", "path"),
+    ("DownloadJobFileRequest", "path"),
+}
+"""Fields that name a file in a workspace: nearly any text can."""
+NO_PATHS = ("up", "up-later", "absolute", "current", "slash", "nul", "long", "encoded", "empty")
 FREE_TEXT = {
     ("RunJobRequest", "command"),
     ("RunJobRequest", "args"),
@@ -65,12 +73,24 @@ class Place:
         name = f"{self.method.name}.{self.field.name}"
         return name if self.inner is None else f"{name}.{self.inner.name}"
 
+    @property
+    def is_path(self) -> bool:
+        """Say whether it names a file in a workspace."""
+        field = self.inner or self.field
+        return (field.containing_type.name, field.name) in PATHS
+
+    @property
+    def is_optional(self) -> bool:
+        """Say whether an empty text means that it is not given."""
+        return self.inner is None and (self.is_path or self.method.request.DESCRIPTOR.name in OPTIONAL)
+
     def request(self, text: str) -> Message:
         """Return a request that is right but for this text."""
         request = self.method.request(**_rest(self.method.request.DESCRIPTOR))
         target = request
         if self.inner is not None:
-            target = getattr(request, self.field.name).add()
+            inner = getattr(request, self.field.name)
+            target = inner.add() if hasattr(inner, "add") else inner
         field = self.inner or self.field
         if _is_repeated(field):
             getattr(target, field.name).append(text)
@@ -146,7 +166,7 @@ def test_a1_a_hostile_text_is_refused_by_every_method(client: Client, place: Pla
         for name, text in HOSTILE.items():
             if (str(place), name) == ("RunJob.work_dir", "absolute"):  # a directory of the job's own root
                 continue
-            if text == "" and place.method.request.DESCRIPTOR.name in OPTIONAL and place.inner is None:
+            if (text == "" and place.is_optional) or (place.is_path and name not in NO_PATHS):
                 continue
             verdicts[name] = refusal(lambda text=text: call(place.request(text)))  # type: ignore[misc]
     assert len(set(verdicts.values())) <= 2, verdicts  # a NUL byte has a reason of its own
