@@ -13,6 +13,7 @@ nothing starts nothing; and whoever moves a job out of SCHEDULED is the only one
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -110,6 +111,27 @@ class Agenda:
                 return None
             outcome = Outcome(JobState.CANCELED, Reason.CANCELED, 0, 0, "withdrawn before it started")
             return await self._end(record, outcome)
+
+    async def change(self, job_id: JobId, edit: Callable[[JobRecord], JobRecord]) -> JobRecord | None:
+        """Store another record of the job and return it; None if it does not wait here, perhaps no longer.
+
+        Raises StoreFailed, and what ``edit`` raises.
+        """
+        entry = self._entries.get(job_id)
+        if entry is None:
+            return None
+        return await asyncio.shield(self._tasks.start(self._change(job_id, entry, edit), f"edit-{job_id}"))
+
+    async def _change(
+        self, job_id: JobId, entry: _Entry, edit: Callable[[JobRecord], JobRecord]
+    ) -> JobRecord | None:
+        async with entry.lock:
+            record = await self._store.get(job_id)
+            if job_id not in self._entries or record is None:
+                return None
+            record = edit(record)
+            await self._store.save(record)
+            return record
 
     async def recover(self) -> None:
         """Take over what the store has. Call once, after the tracker's and before the timers' ``recover``."""

@@ -195,10 +195,11 @@ class JobService:
             resources = self._limits.settle(wanted, caller.role, act=act, names=tuple(changes))
             return replace(record, spec=replace(record.spec, resources=resources))
 
-        if job_id in self._registry.queue:
+        record = await self._agenda.change(job_id, edited)
+        if record is None and job_id in self._registry.queue:
             record = await asyncio.shield(self._tracker.change_waiting(job_id, edited))
-            if record is not None:
-                return record
+        if record is not None:
+            return record
         job = self._registry.get(job_id)
         if job is None or job.record.has_ended:
             raise _already_ended(await self._record(job_id), "change")

@@ -16,7 +16,7 @@ from tests.vm.rnx import Rnx
 pytestmark = pytest.mark.vm
 
 BUSY = ("sh", "-c", "while :; do :; done")
-WRITER = ("sh", "-c", "while :; do dd if=/dev/zero of=f bs=256k count=32 oflag=direct conv=notrunc; done")
+WRITER = ("dd", "if=/dev/zero", "of=f", "bs=1M", "count=1000", "oflag=direct")
 
 # Prints how much a counter of a job's control group grows in a second; what else it needs is in the guest.
 _RATE = """
@@ -97,7 +97,7 @@ def test_a_job_runs_on_its_cores_and_cannot_leave_them(rnx: Rnx) -> None:
     assert rnx.attach("--cpu-cores=1", "sh", "-c", leave) == (0, "1\nstays\n")
 
 
-def test_a_writer_and_a_reader_stay_within_their_rate(vm: VirtualMachine, rnx: Rnx) -> None:
+def test_a_writer_stays_within_its_rate(vm: VirtualMachine, rnx: Rnx) -> None:
     with running(vm, rnx, "--max-iobps=4M", "--", *WRITER) as job:
         assert 0.9 <= rate(vm, job, "io.stat", r"wbytes=(\d+)") / (4 << 20) <= 1.1
         vm.run("rnx", "job", "update", job, "--max-iobps=8M")

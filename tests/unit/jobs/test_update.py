@@ -9,7 +9,7 @@ import pytest
 from joblet_agent.config import JobsConfig, LimitsConfig, MaximaConfig
 from joblet_agent.errors import HostUnavailable, InvalidRequest, LaunchFailed, StoreFailed, WrongState
 from joblet_agent.model.identity import Identity, Role
-from joblet_agent.model.job import JobState
+from joblet_agent.model.job import JobSpec, JobState
 from joblet_agent.model.resources import Resources
 from tests.unit.jobs.rig import CALLER, Core, Host, until, with_core
 
@@ -107,6 +107,19 @@ def test_limits_of_a_job_that_waits_survive_the_agent(tmp_path: Path) -> None:
         await again.close()
 
     asyncio.run(main())
+
+
+def test_a_scheduled_job_starts_with_its_new_limits(tmp_path: Path) -> None:
+    async def case(core: Core) -> None:
+        due = (core.clock.time + timedelta(minutes=1)).isoformat()
+        job = await core.service.run(JobSpec("sleep", schedule=due), CALLER)
+        changed = await core.service.update(job.id, {"max_cpu": 200, "nice": 3}, CALLER)
+        assert (changed.state, changed.spec.resources.max_cpu) == (JobState.SCHEDULED, 200)
+        core.host.timers.advance(timedelta(minutes=2))
+        await until(lambda: job.id in core.host.units.units)
+        assert core.host.units.plans[job.id].spec.resources == Resources(200, nice=3, max_tasks=4096)
+
+    with_core(tmp_path, case)
 
 
 def test_a_job_that_was_withdrawn_stays_withdrawn(tmp_path: Path) -> None:
