@@ -1,4 +1,4 @@
-"""Limits as far as a container shows them, which has no cgroup controllers; see also tests/vm/test_limits.py."""
+"""Limits as far as a container without cgroup controllers shows them; see also tests/vm/test_limits.py."""
 
 from pathlib import Path
 
