@@ -91,7 +91,13 @@ class Agent:
         store = await SqliteJobStore.open(paths.database)
         stack.push_async_callback(store.close)
         units = SystemdUnitManager(
-            UnitSettings(0, config.jobs.stop_grace, config.limits.default.max_tasks, config.jobs.tmp_size)
+            UnitSettings(
+                0,
+                config.jobs.stop_grace,
+                config.limits.default.max_tasks,
+                config.jobs.tmp_size,
+                on_failure=config.hooks.on_failure,
+            )
         )
         await units.open()
         stack.push_async_callback(units.close)

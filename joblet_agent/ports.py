@@ -164,6 +164,13 @@ class UnitManager(Protocol):
         """Return the directory of the unit's control group; it exists while something of the job runs."""
         ...
 
+    async def tell_failure(self, job_id: JobId) -> None:
+        """Start the unit that the configuration names for failed jobs, if it does.
+
+        For jobs whose unit did not fail in systemd's eyes; for the others systemd starts it by itself.
+        """
+        ...
+
     async def host_is_stopping(self) -> bool:
         """Say whether the host is shutting down or rebooting."""
         ...

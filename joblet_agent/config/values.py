@@ -18,6 +18,7 @@ from joblet_agent.model.units import GIB, KIB, LARGEST_SIZE, MIB, TIB
 _SOCKET_PATH_BYTES = 107
 _GROUP = r"[a-z_][a-z0-9_-]{0,31}"
 _NETWORK = r"[A-Za-z0-9_-]{1,15}"
+_HOOK = r"(?:[A-Za-z0-9:_.-]{1,150}@?\.service)?"
 _FOREVER = timedelta(days=36500)
 
 
@@ -157,6 +158,14 @@ class UploadsConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class HooksConfig:
+    """What systemd starts when something happens to jobs."""
+
+    on_failure: Annotated[str, Word("a service unit, or nothing", _HOOK)] = ""
+    """Unit for each job that fails; ``x@.service`` gets the job's UUID as its instance."""
+
+
+@dataclass(frozen=True, slots=True)
 class RetentionConfig:
     """How long ended jobs stay; whichever limit is reached first lets one go."""
 
@@ -203,5 +212,6 @@ class AgentConfig:
     retention: RetentionConfig = field(default_factory=RetentionConfig)
     uploads: UploadsConfig = field(default_factory=UploadsConfig)
     schedules: SchedulesConfig = field(default_factory=SchedulesConfig)
+    hooks: HooksConfig = field(default_factory=HooksConfig)
     rpc: RpcConfig = field(default_factory=RpcConfig)
     log_level: Annotated[LogLevel, OneOf(LogLevel)] = LogLevel.INFO

@@ -60,6 +60,8 @@ from joblet_agent.ports import (
 
 _RETRY_FIRST, _RETRY_MOST = 0.2, 5.0
 _ALL = 2**31
+_FINE = frozenset({"", "success"})
+"""Results of a unit that is not "failed": systemd starts no OnFailure= for it."""
 _RUNS = frozenset({UnitPhase.STARTING, UnitPhase.RUNNING})
 # What a stop by somebody else looks like. systemd stops a unit for other reasons as well
 # (out of memory, a time limit), and those it tells.
@@ -391,6 +393,8 @@ class JobTracker:
             usage=usage,
             paused=False,
         )
+        if outcome.state is JobState.FAILED and (status is None or status.result in _FINE):
+            await self._tell_failure(record.id)  # before it is stored: twice after a crash, never not at all
         await self._save_until_done(job)
         self._ended += 1
         self._registry.announce_end(record.id)
@@ -407,6 +411,13 @@ class JobTracker:
         has_run = record.started_at is not None or (status is not None and status.started_at is not None)
         keep = has_run and self._retention.keeps_work
         return await asyncio.to_thread(files.settle_work, self._paths.job(record.id), keep=keep)
+
+    async def _tell_failure(self, job_id: JobId) -> None:
+        """Start the hook for a job that failed although systemd calls what its unit did a success."""
+        try:
+            await self._units.tell_failure(job_id)
+        except JobletError as error:
+            _log.error("job %s failed and its hook does not start: %s", job_id, error)
 
     async def _release(self, job_id: JobId) -> None:
         try:

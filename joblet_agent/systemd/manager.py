@@ -32,7 +32,7 @@ from joblet_agent.systemd.names import (
     unit_name,
     unit_path,
 )
-from joblet_agent.systemd.properties import UnitSettings, unit_properties
+from joblet_agent.systemd.properties import UnitSettings, hook_unit, unit_properties
 from joblet_agent.systemd.signals import Signal
 from joblet_agent.systemd.timers import SystemdTimers
 from joblet_agent.systemd.version import require_host
@@ -82,6 +82,7 @@ class SystemdUnitManager:
             host_namespaces=_own_namespaces(),
             cgroup_root=await self._bus.manager_property("ControlGroup"),
         )
+        await self._check_hook()
 
     async def close(self) -> None:
         """Disconnect; units go on."""
@@ -264,6 +265,21 @@ class SystemdUnitManager:
     def control_group(self, job_id: JobId) -> Path:
         """See ports.UnitManager."""
         return control_group(job_id, self._settings.cgroup_root)
+
+    async def tell_failure(self, job_id: JobId) -> None:
+        """See ports.UnitManager."""
+        if self._settings.on_failure:
+            await self._bus.manager("StartUnit", "ss", [hook_unit(job_id, self._settings), "replace"])
+
+    async def _check_hook(self) -> None:
+        """Say so now, not at the first failure, if the configured hook cannot be started."""
+        name = self._settings.on_failure.replace("@.", "@joblet-check.")
+        if not name:
+            return
+        (path,) = await self._bus.manager("LoadUnit", "s", [name])
+        state = await self._bus.property(path, "Unit", "LoadState")
+        if state != "loaded":
+            _log.error("hooks.on_failure: systemd has no usable unit %s: its state is %s", name, state)
 
     async def host_is_stopping(self) -> bool:
         """See ports.UnitManager."""

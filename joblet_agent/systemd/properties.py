@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
+from joblet_agent.model.job import JobId
 from joblet_agent.model.profile import Profile
 from joblet_agent.ports import LaunchPlan
 from joblet_agent.systemd.limits import limit_properties
@@ -37,12 +38,15 @@ class UnitSettings:
     """Namespaces (``net:[4026531840]``) that no job may be in; the launcher looks."""
     cgroup_root: str = ""
     """The Manager's ControlGroup property: where systemd's control groups begin."""
+    on_failure: str = ""
+    """Unit that systemd starts when a job's unit fails; empty for none."""
 
 
 def unit_properties(plan: LaunchPlan, settings: UnitSettings) -> list[Property]:
     """Return the properties of the job's unit, in the order they are told to people."""
     return [
         *_service(plan),
+        *_hooks(plan.job_id, settings),
         *_command(plan, settings),
         *_files(plan, settings),
         *_limits(plan, settings),
@@ -63,6 +67,17 @@ def _service(plan: LaunchPlan) -> list[Property]:
         Property("SyslogIdentifier", "s", plan.spec.name or "joblet", "--name", "systemd.exec(5)"),
         Property("LogExtraFields", "aay", marks, "journalctl JOBLET_JOB_ID=…", "systemd.exec(5)"),
     ]
+
+
+def hook_unit(job_id: JobId, settings: UnitSettings) -> str:
+    """Return the unit to start when the job fails; empty for none."""
+    return settings.on_failure.replace("@.", f"@{job_id}.")
+
+
+def _hooks(job_id: JobId, settings: UnitSettings) -> list[Property]:
+    if not settings.on_failure:
+        return []
+    return [Property("OnFailure", "as", [hook_unit(job_id, settings)], "hooks.on_failure", "systemd.unit(5)")]
 
 
 def _command(plan: LaunchPlan, settings: UnitSettings) -> list[Property]:

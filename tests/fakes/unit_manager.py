@@ -143,6 +143,9 @@ class FakeUnitManager:
     def control_group(self, job_id: JobId) -> Path:
         return self.cgroups / self.unit_name(job_id)
 
+    async def tell_failure(self, job_id: JobId) -> None:
+        self._called("hook", job_id)
+
     async def host_is_stopping(self) -> bool:
         self._check()
         return self.is_host_stopping

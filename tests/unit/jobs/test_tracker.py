@@ -1,6 +1,7 @@
 """From unit events to job states, on fakes."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -68,6 +69,42 @@ def test_ends(tmp_path: Path, command: str, number: str, expected: str) -> None:
     host = with_core(tmp_path, case)
     assert list(host.outcomes().values()) == [expected]
     assert host.units.units == {}
+
+
+@pytest.mark.parametrize(
+    ("command", "number", "is_told"),
+    [
+        ("exit", "0", False),
+        ("exit", "7", False),  # the unit has failed, so systemd starts the hook
+        ("signal", "9", False),
+        ("signal", "15", True),  # for systemd a success
+        ("signal", "1", True),
+        ("refused", "", True),  # there is no unit
+    ],
+)
+def test_the_hook_for_failures_is_started_where_systemd_does_not(
+    tmp_path: Path, command: str, number: str, is_told: bool
+) -> None:
+    async def case(core: Core) -> None:
+        with suppress(LaunchFailed):
+            await core.run(command, number)
+        await until(lambda: all(record.has_ended for record in core.host.records) and not list(core.registry))
+
+    host = with_core(tmp_path, case)
+    (job,) = host.records
+    end = f"save {'COMPLETED' if number == '0' else 'FAILED'} {job.id}"
+    calls = [call for call in host.calls if call in {f"hook {job.id}", end}]
+    assert calls == [f"hook {job.id}", end] if is_told else [end]
+
+
+def test_a_stop_is_no_failure_to_the_hook(tmp_path: Path) -> None:
+    async def case(core: Core) -> None:
+        job = await core.run("sleep")
+        await core.service.stop(job.id, force=False)
+        await core.ended(job.id)
+
+    host = with_core(tmp_path, case)
+    assert not [call for call in host.calls if call.startswith("hook")]
 
 
 def test_nothing_but_the_log_is_left_of_an_ended_job(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Promises of the unit's properties. What they do is looked at in tests/integration/systemd."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from dbus_next.signature import Variant
 from joblet_agent.ports import LaunchPlan
 from joblet_agent.systemd.properties import LAUNCHER, unit_properties
 from joblet_agent.systemd.property import Property
-from tests.unit.systemd.plans import RELEASES, plan, settings
+from tests.unit.systemd.plans import JOB, RELEASES, plan, settings
 
 HOSTILE = (
     "$X",
@@ -132,3 +133,20 @@ def test_limits_come_from_the_configuration() -> None:
 def test_the_sockets_of_journald_are_kept_out_where_systemd_would_mount_them() -> None:
     assert properties(plan(), 257)["BindLogSockets"] is False
     assert "BindLogSockets" not in properties(plan(), 255)
+
+
+@pytest.mark.parametrize(
+    ("hook", "unit"),
+    [
+        ("tell@.service", f"tell@{JOB}.service"),
+        ("tell.service", "tell.service"),
+        ("a@b.service", "a@b.service"),
+    ],
+)
+def test_a_hook_is_started_by_systemd_when_the_unit_fails(hook: str, unit: str) -> None:
+    with_hook = replace(settings(257), on_failure=hook)
+    assert {entry.name: entry.value for entry in unit_properties(plan(), with_hook)}["OnFailure"] == [unit]
+
+
+def test_without_a_hook_nothing_is_started() -> None:
+    assert "OnFailure" not in {entry.name for entry in unit_properties(plan(), settings(257))}
