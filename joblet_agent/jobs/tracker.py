@@ -16,6 +16,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from joblet_agent.errors import (
@@ -556,9 +558,8 @@ class JobTracker:
 
     async def _store_unstarted(self, record: JobRecord, delivery: Delivery | None) -> None:
         if delivery is not None:
-            await self._deliver(record, delivery)
             # The record survives a power cut, so must what came with it.
-            await asyncio.to_thread(sync_tree, self._paths.job(record.id).work)
+            await self._deliver(record, partial(_durably, delivery))
         try:
             await self._store.save(record)
         except StoreFailed:
@@ -725,6 +726,11 @@ class JobTracker:
 
     def _spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         return self._tasks.start(work, name)
+
+
+def _durably(delivery: Delivery, work: Path) -> None:
+    delivery(work)
+    sync_tree(work)
 
 
 def _is_foreign(record: JobRecord, status: UnitStatus) -> bool:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,19 @@ def test_a_waiting_job_has_its_files_from_the_beginning(client: Client) -> None:
         client.jobs.StopJob(pb.StopJobRequest(uuid=first, force=True), timeout=30)
         assert client.ended(waiting).status == "COMPLETED"
         assert client.log(waiting) == b"it was there\n"
+
+
+def test_a_scheduled_job_has_its_files_when_its_time_comes(client: Client) -> None:
+    due = (datetime.now(UTC) + timedelta(seconds=3)).isoformat()
+    upload_id = uploaded(client, {"a": b"it was there\n"})
+    job_id = client.run("cat", "a", upload_id=upload_id, schedule=due)
+    assert client.status(job_id).status == "SCHEDULED"
+    assert (JOBS / job_id / "work" / "a").exists()
+    canceled = client.run("cat", "a", uploads=[pb.FileUpload(path="a")], schedule="2099-01-01T00:00:00Z")
+    client.jobs.CancelJob(pb.CancelJobRequest(uuid=canceled), timeout=30)
+    eventually((JOBS / canceled / "work").exists, lambda there: not there)
+    assert client.ended(job_id).status == "COMPLETED"
+    assert client.log(job_id) == b"it was there\n"
 
 
 def test_the_results_are_there_while_the_job_runs_and_after(client: Client, tmp_path: Path) -> None:

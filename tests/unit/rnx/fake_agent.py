@@ -69,8 +69,10 @@ class FakeAgent:
         return grpc.method_handlers_generic_handler(service.full_name, handlers)
 
     def _handler(self, method: Any) -> Any:
-        streams = method.name in {"GetJobLogs", "WatchJobs"}
+        streams = method.name in {"GetJobLogs", "WatchJobs", "ListJobFiles", "DownloadJobFile"}
         make = grpc.unary_stream_rpc_method_handler if streams else grpc.unary_unary_rpc_method_handler
+        if method.name == "UploadFiles":  # its answer gets the list of all requests
+            make = grpc.stream_unary_rpc_method_handler
         behaviour: Callable[[Any, Any], Any] = (
             self._stream(method.name) if streams else self._unary(method.name)
         )
@@ -82,6 +84,7 @@ class FakeAgent:
 
     def _unary(self, name: str) -> Callable[[Any, Any], Any]:
         def answer(request: Any, context: Any) -> Any:
+            request = list(request) if name == "UploadFiles" else request
             self.requests.append((name, request))
             default = failure(grpc.StatusCode.UNIMPLEMENTED, f"{name} is not offered", "NOT_OFFERED")
             prepared = self.answers.get(name, default)
