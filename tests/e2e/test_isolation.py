@@ -334,7 +334,7 @@ import json
 rows = [line.split() for line in open("/proc/self/mountinfo")]
 print(json.dumps([[row[4], row[5].split(",")] for row in rows]))
 """
-MOUNTED = {"/", "/dev", "/proc", "/root", "/run", "/tmp", "/usr", "/work"}
+MOUNTED = {"/", "/dev", "/proc", "/root", "/run", "/sys", "/tmp", "/usr", "/work"}
 WRITABLE_MOUNTS = {"/dev/shm", "/run", "/tmp", "/work"}
 
 

@@ -152,8 +152,8 @@ def test_a_command_without_a_handler_ends_at_once(tmp_path: Path) -> None:
 
 def test_the_stop_signal_reaches_every_process(tmp_path: Path) -> None:
     tree = """
-        sh -c 'trap "echo child; exit 0" TERM; echo up; while :; do sleep 0.01; done' &
         trap 'wait; echo parent; exit 5' TERM
+        sh -c 'trap "echo child; exit 0" TERM; echo up; while :; do sleep 0.01; done' &
         wait; wait
     """
 
