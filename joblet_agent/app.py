@@ -12,6 +12,7 @@ from joblet_agent.config import AgentConfig
 from joblet_agent.errors import HostUnavailable
 from joblet_agent.inotify import InotifyWatcher
 from joblet_agent.jobs.agenda import Agenda
+from joblet_agent.jobs.execs import ExecService
 from joblet_agent.jobs.file_service import FileService
 from joblet_agent.jobs.host import HostFacts
 from joblet_agent.jobs.limits import LimitPolicy
@@ -202,7 +203,14 @@ class Agent:
         node = NodeService(config=config, registry=registry, units=units, host=host, limits=limits)
         files = FileService(jobs=jobs, staging=staging, paths=paths)
         live = LiveControl(find=jobs.get, registry=registry, tracker=tracker, units=units, journal=journal)
-        return Services(jobs, JobWatches(store.events, jobs.get), node, files, live, schedules)
+        execs = await _opened(ExecService(live, tracker, units.exec_units(), journal, paths, root), stack)
+        return Services(jobs, JobWatches(store.events, jobs.get), node, files, live, schedules, execs)
+
+
+async def _opened(execs: ExecService, stack: AsyncExitStack) -> ExecService:
+    stack.push_async_callback(execs.close)
+    await execs.recover()
+    return execs
 
 
 def _boot_id() -> str:

@@ -87,6 +87,34 @@ class LaunchPlan:
     """The complete environment of the job."""
 
 
+@dataclass(frozen=True, slots=True)
+class ExecPlan:
+    """A command for a running job, placed on the host."""
+
+    exec_id: str
+    job: LaunchPlan
+    """The job's own plan, with this command, directory, environment and environment file."""
+    output: Path
+    errors: Path
+    report: Path
+
+
+class ExecUnits(Protocol):
+    """Transient units of commands that join a running job; each goes by itself when its command has ended."""
+
+    async def start(self, plan: ExecPlan) -> None:
+        """Ask systemd to start it. Raises LaunchFailed with systemd's words, HostUnavailable."""
+        ...
+
+    async def stop(self, exec_id: str) -> None:
+        """Kill the command and what is in its process group; a unit that is gone is no error."""
+        ...
+
+    async def stop_all(self) -> int:
+        """Stop all there are, return how many."""
+        ...
+
+
 class UnitManager(Protocol):
     """Transient units of jobs. Every call has a deadline and raises HostUnavailable beyond it."""
 

@@ -168,12 +168,12 @@ def attach(client: Client, request: Any) -> int:
 
 
 def exit_status(status: Any) -> int:
-    """Return what the shell gets for an ended job (a GetJobStatusResponse)."""
+    """Return what the shell gets for an ended job (GetJobStatusResponse) or command in one (ExecEnd)."""
     if status.reason in _STATUS_OF_REASON:
         return _STATUS_OF_REASON[status.reason]
     if status.signal > 0:
         return Exit.SIGNAL_BASE + int(status.signal)
-    known = 0 <= status.exit_code < 256 and status.status != "CANCELED"  # noqa: PLR2004 - a byte
+    known = 0 <= status.exit_code < 256 and getattr(status, "status", "") != "CANCELED"  # noqa: PLR2004 - a byte
     return int(status.exit_code) if known else Exit.OURS
 
 

@@ -39,15 +39,8 @@ _NONCHARACTER = re.compile(
 
 def check_spec(spec: JobSpec, *, networks: Collection[str], default_network: str) -> JobSpec:
     """Return the spec with its network named; raise InvalidRequest if it can never run."""
-    if not spec.command:
-        raise InvalidRequest("cannot run job: command is required", reason="COMMAND_REQUIRED")
-    for what, text in _texts(spec):
-        _check_text(what, text)
+    check_command(spec)
     _check_name(spec.name)
-    for name, value in spec.environment.items():
-        _check_variable(name, value)
-    _check_total(spec)
-    _check_work_dir(spec.work_dir)
     _check_work_size(spec.work_size)
     if spec.skip_missed and not spec.schedule:
         raise InvalidRequest(
@@ -56,6 +49,18 @@ def check_spec(spec: JobSpec, *, networks: Collection[str], default_network: str
             hint="leave it out, or say when the job is to start: --schedule",
         )
     return replace(spec, network=_checked_network(spec.network or default_network, networks))
+
+
+def check_command(spec: JobSpec) -> None:
+    """Raise InvalidRequest if the command with its directory and its variables can never run."""
+    if not spec.command:
+        raise InvalidRequest("cannot run job: command is required", reason="COMMAND_REQUIRED")
+    for what, text in _texts(spec):
+        _check_text(what, text)
+    for name, value in spec.environment.items():
+        _check_variable(name, value)
+    _check_total(spec)
+    _check_work_dir(spec.work_dir)
 
 
 def quoted(text: str) -> str:

@@ -44,6 +44,33 @@ class JobPaths:
 
 
 @dataclass(frozen=True, slots=True)
+class ExecPaths:
+    """Paths of one command that is run inside a running job (tmpfs, 0700 root)."""
+
+    home: Path
+
+    @property
+    def environment(self) -> Path:
+        """The command and its variables."""
+        return self.home / "env"
+
+    @property
+    def output(self) -> Path:
+        """Pipe of its standard output."""
+        return self.home / "out"
+
+    @property
+    def errors(self) -> Path:
+        """Pipe of its standard error."""
+        return self.home / "err"
+
+    @property
+    def report(self) -> Path:
+        """Pipe in which the launcher tells how it ended."""
+        return self.home / "report"
+
+
+@dataclass(frozen=True, slots=True)
 class AgentPaths:
     """Paths of the agent."""
 
@@ -79,6 +106,11 @@ class AgentPaths:
         return self.run_dir / "launch"
 
     @property
+    def execs(self) -> Path:
+        """Parent of what commands inside running jobs need."""
+        return self.run_dir / "exec"
+
+    @property
     def trash(self) -> Path:
         """Work directories of ended jobs; whatever is here is deleted."""
         return self.state_dir / "trash"
@@ -98,6 +130,10 @@ class AgentPaths:
     def lock(self) -> Path:
         """Held by the one agent of the host."""
         return self.run_dir / "agent.lock"
+
+    def execution(self, exec_id: str) -> ExecPaths:
+        """Return the paths of one command inside a job."""
+        return ExecPaths(self.execs / exec_id)
 
     def job(self, job_id: JobId) -> JobPaths:
         """Return the paths of one job."""

@@ -62,7 +62,7 @@ def build_server(
         "JobService": [JobServicer(services.jobs, services.schedules, most_message=config.rpc.max_message)],
         "AgentService": [
             AgentServicer(services.jobs, services.watches, services.node, services.files),
-            LiveServicer(services.live),
+            LiveServicer(services.live, services.execs),
             ScheduleServicer(services.jobs, services.schedules),
         ],
     }

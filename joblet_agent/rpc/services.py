@@ -7,9 +7,19 @@ from typing import Any, Protocol, TypeVar
 
 from joblet_agent.jobs.logs import LogChunk
 from joblet_agent.model.event import Sighting, WatchQuery
+from joblet_agent.model.execution import ExecOutput, ExecSpec
 from joblet_agent.model.files import NO_UPLOADS, FilePiece, StagedUpload, UploadPart, Uploads, WorkFile
 from joblet_agent.model.identity import Identity
-from joblet_agent.model.job import Explanation, JobFilter, JobId, JobPage, JobRecord, JobSpec, LogQuery
+from joblet_agent.model.job import (
+    Explanation,
+    JobFilter,
+    JobId,
+    JobPage,
+    JobRecord,
+    JobSpec,
+    LogQuery,
+    Outcome,
+)
 from joblet_agent.model.metrics import MetricsQuery, Reading
 from joblet_agent.model.node import Node
 from joblet_agent.model.schedule import Schedule, ScheduleId
@@ -196,6 +206,26 @@ class Live(Protocol):
         ...
 
 
+class RunningExec(Protocol):
+    """A command inside a job; whoever has it closes it, which kills it if it still runs."""
+
+    def __aiter__(self) -> AsyncIterator[tuple[ExecOutput, bytes] | Outcome]:
+        """Return its output as it comes, and last how it ended."""
+        ...
+
+    def close(self) -> None:
+        """End it."""
+        ...
+
+
+class Execs(Protocol):
+    """Commands inside running jobs."""
+
+    async def start(self, given: str, wanted: ExecSpec, caller: Identity) -> RunningExec:
+        """Start a command in a job. Raises as Live does, InvalidRequest and NotOffered."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """Everything the server serves."""
@@ -206,3 +236,4 @@ class Services:
     files: Files
     live: Live
     schedules: Schedules
+    execs: Execs

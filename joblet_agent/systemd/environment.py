@@ -6,9 +6,12 @@ Word n of the command is ``JOBLET_ARG_n``; what is longer than execve(2) takes i
 in ``JOBLET_ARG_n_1`` and so on.
 """
 
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
+from joblet_agent.errors import LaunchFailed
 from joblet_agent.ports import LaunchPlan
 from joblet_agent.systemd.properties import ARGUMENT_PREFIX, ENVIRONMENT_PREFIX
 
@@ -28,7 +31,24 @@ def launch_variables(plan: LaunchPlan) -> Iterator[tuple[str, str]]:
 
 def environment_file_text(plan: LaunchPlan) -> str:
     """Return the text that systemd reads back as exactly these variables."""
-    return "".join(f'{name}="{_SPECIAL.sub(_escape, value)}"\n' for name, value in launch_variables(plan))
+    return variables_text(dict(launch_variables(plan)))
+
+
+def variables_text(variables: Mapping[str, str]) -> str:
+    """Return lines that systemd reads back as exactly these variables."""
+    return "".join(f'{name}="{_SPECIAL.sub(_escape, value)}"\n' for name, value in variables.items())
+
+
+def write_secretly(path: Path, text: str) -> None:
+    """Write a file that root alone may read. Raises LaunchFailed."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise LaunchFailed(
+            f"cannot write the environment of the job: {error.strerror}", reason="CANNOT_PREPARE_FILES"
+        ) from error
 
 
 def _escape(match: re.Match[str]) -> str:

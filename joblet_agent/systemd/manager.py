@@ -17,7 +17,8 @@ from joblet_agent.model.job import Explanation, JobId
 from joblet_agent.model.metrics import Usage
 from joblet_agent.ports import Accounted, LaunchPlan, UnitListener, UnitStatus
 from joblet_agent.systemd.bus import SystemBus
-from joblet_agent.systemd.environment import environment_file_text
+from joblet_agent.systemd.environment import environment_file_text, write_secretly
+from joblet_agent.systemd.exec_units import SystemdExecUnits
 from joblet_agent.systemd.explain import explain_unit
 from joblet_agent.systemd.limits import ceilings_of, limit_properties
 from joblet_agent.systemd.names import (
@@ -98,12 +99,7 @@ class SystemdUnitManager:
     async def start(self, plan: LaunchPlan) -> None:
         """See ports.UnitManager. While systemd reloads, the start waits."""
         await self._until_reloaded()
-        try:
-            _write_secretly(plan.environment_file, environment_file_text(plan))
-        except OSError as error:
-            raise LaunchFailed(
-                f"cannot write the environment of the job: {error.strerror}", reason="CANNOT_PREPARE_FILES"
-            ) from error
+        write_secretly(plan.environment_file, environment_file_text(plan))
         self._views[plan.job_id] = UnitView(plan.job_id)
         properties = [
             [entry.name, Variant(entry.signature, entry.value)]
@@ -118,6 +114,10 @@ class SystemdUnitManager:
         except LaunchFailed:
             self._views.pop(plan.job_id, None)
             raise
+
+    def exec_units(self) -> SystemdExecUnits:
+        """Return the units of commands inside jobs, on the same connection; once it is open."""
+        return SystemdExecUnits(self._bus, self._settings, self._until_reloaded)
 
     async def set_limits(self, plan: LaunchPlan, names: Collection[str]) -> None:
         """See ports.UnitManager. systemd keeps them in a drop-in below /run, which goes with the unit."""
@@ -377,17 +377,6 @@ def _is_gone(load_state: str | None) -> bool:
     how it ends.
     """
     return load_state in {None, "not-found"}
-
-
-def _write_secretly(path: Path, text: str) -> None:
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise LaunchFailed(
-            f"cannot write the environment of the job: {error.strerror}", reason="CANNOT_PREPARE_FILES"
-        ) from error
 
 
 def _ignore_status(_status: UnitStatus) -> None:

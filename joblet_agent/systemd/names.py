@@ -11,6 +11,8 @@ AGENT_UNIT = "joblet-agent.service"
 JOB_UNIT_PATTERN = "joblet-job-*.service"
 TIMER_UNIT_PATTERNS = [f"joblet-{kind}@*.timer" for kind in TimerKind]
 
+EXEC_UNIT_PATTERN = "joblet-exec-*.service"
+
 UNIT_PATH_PREFIX = "/org/freedesktop/systemd1/unit/"
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
 JOBS_SLICE_PATH = UNIT_PATH_PREFIX + "joblet_2djobs_2eslice"
@@ -25,6 +27,11 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 def unit_name(job_id: JobId) -> str:
     """Return the name of the job's unit."""
     return f"joblet-job-{job_id}.service"
+
+
+def exec_unit_name(exec_id: str) -> str:
+    """Return the name of the unit of a command inside a job; none of the job units' names."""
+    return f"joblet-exec-{exec_id}.service"
 
 
 def control_group(job_id: JobId, root: str = "") -> Path:

@@ -42,6 +42,7 @@ class Kind:
     output: bytes
     followed: bool = False
     stopped: bool = False
+    paused: bool = False
 
 
 def _numbers(count: int) -> bytes:
@@ -66,6 +67,9 @@ KINDS = [
         followed=True,
     ),
     Kind("echo begun; exec sleep 1000", "STOPPED", "stopped", -1, 15, b"begun\n", stopped=True),
+    Kind(
+        "echo begun; sleep 0.3; echo over; exit 4", "FAILED", "exit-code", 4, 0, b"begun\nover\n", paused=True
+    ),
 ]
 
 
@@ -104,6 +108,9 @@ class Load:
             return
         if kind.stopped:
             self._stop(client, job_id)
+        if kind.paused:
+            persist(lambda: _unless_refused(client.agent.PauseJob, pb.PauseJobRequest(uuid=job_id)))
+            persist(lambda: _unless_refused(client.agent.ResumeJob, pb.ResumeJobRequest(uuid=job_id)))
         if kind.followed:
             got = client.follow(job_id)
             if got != kind.output:
@@ -112,14 +119,16 @@ class Load:
     def _stop(self, client: Client, job_id: str) -> None:
         eventually(lambda: client.log(job_id), lambda log: log == b"begun\n")
 
-        def stop() -> None:
-            try:
-                client.jobs.StopJob(pb.StopJobRequest(uuid=job_id), timeout=30, wait_for_ready=True)
-            except grpc.RpcError as error:
-                if error.code() is not grpc.StatusCode.FAILED_PRECONDITION:  # stopped by the try before
-                    raise
+        persist(lambda: _unless_refused(client.jobs.StopJob, pb.StopJobRequest(uuid=job_id)))
 
-        persist(stop)
+
+def _unless_refused(method: Callable[..., object], request: object) -> None:
+    """Call a method that the try before may have called already, or the job may have ended."""
+    try:
+        method(request, timeout=30, wait_for_ready=True)
+    except grpc.RpcError as error:
+        if error.code() is not grpc.StatusCode.FAILED_PRECONDITION:
+            raise
 
 
 def test_r3_random_kills_under_a_mixed_load(client: Client) -> None:

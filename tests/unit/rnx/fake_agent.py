@@ -69,7 +69,7 @@ class FakeAgent:
         return grpc.method_handlers_generic_handler(service.full_name, handlers)
 
     def _handler(self, method: Any) -> Any:
-        streams = method.name in {"GetJobLogs", "WatchJobs", "ListJobFiles", "DownloadJobFile"}
+        streams = method.name in {"GetJobLogs", "WatchJobs", "ListJobFiles", "DownloadJobFile", "ExecInJob"}
         make = grpc.unary_stream_rpc_method_handler if streams else grpc.unary_unary_rpc_method_handler
         if method.name == "UploadFiles":  # its answer gets the list of all requests
             make = grpc.stream_unary_rpc_method_handler

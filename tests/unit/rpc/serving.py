@@ -14,6 +14,7 @@ import grpc.aio
 from joblet_agent.config import AgentConfig, RpcConfig, SocketConfig
 from joblet_agent.jobs.logs import LogChunk
 from joblet_agent.model.event import Sighting, WatchQuery
+from joblet_agent.model.execution import ExecOutput, ExecSpec
 from joblet_agent.model.files import NO_UPLOADS, FilePiece, StagedUpload, UploadPart, Uploads, WorkFile
 from joblet_agent.model.identity import Identity
 from joblet_agent.model.job import (
@@ -26,6 +27,8 @@ from joblet_agent.model.job import (
     JobSpec,
     JobState,
     LogQuery,
+    Outcome,
+    Reason,
 )
 from joblet_agent.model.metrics import MetricsQuery, Reading
 from joblet_agent.model.node import Node
@@ -275,6 +278,35 @@ class FakeSchedules:
         return self.schedule
 
 
+class FakeExec:
+    """A command that has written and ended."""
+
+    def __init__(self) -> None:
+        self.is_closed = False
+
+    async def __aiter__(self) -> AsyncIterator[tuple[ExecOutput, bytes] | Outcome]:
+        yield ExecOutput.STDOUT, b"out"
+        yield ExecOutput.STDERR, b"err"
+        yield Outcome(JobState.FAILED, Reason.EXIT_CODE, 3, 0, "exited with status 3")
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+@dataclass
+class FakeExecs:
+    """Starts ``running``, or raises what ``jobs`` raises."""
+
+    jobs: FakeJobs
+    running: FakeExec = field(default_factory=FakeExec)
+    wanted: list[ExecSpec] = field(default_factory=list)
+
+    async def start(self, given: str, wanted: ExecSpec, caller: Identity) -> FakeExec:
+        await self.jobs.get(given)
+        self.wanted.append(wanted)
+        return self.running
+
+
 class Caller:
     """Calls methods by their name in the definition (``JobService/RunJob``)."""
 
@@ -331,6 +363,7 @@ async def serving(
     rpc: RpcConfig | None = None,
     group: str = "nobody-has-this-group",
     files: FakeFiles | None = None,
+    execs: FakeExecs | None = None,
 ) -> AsyncIterator[Caller]:
     """Serve ``jobs`` and yield a caller connected to the server."""
     # Not tmp_path: a socket's path has at most 107 bytes, whatever the test is called.
@@ -344,6 +377,7 @@ async def serving(
             files or FakeFiles(),
             FakeLive(jobs),
             schedules or FakeSchedules(),
+            execs or FakeExecs(jobs),
         )
         server = build_server(services, config, authenticate=authenticate)
         await server.start()

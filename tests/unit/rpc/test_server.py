@@ -23,6 +23,7 @@ from joblet_agent.pb import joblet_pb2 as pb
 from joblet_agent.rpc.server import AgentServer, build_server
 from joblet_agent.rpc.services import Services
 from tests.unit.rpc.serving import (
+    FakeExecs,
     FakeFiles,
     FakeJobs,
     FakeLive,
@@ -42,7 +43,9 @@ BLOCK = bytes(256 * 1024)
 async def started(path: Path, group: str = GROUP) -> AsyncIterator[AgentServer]:
     config = AgentConfig(socket=SocketConfig(path=path, group=group))
     jobs = FakeJobs()
-    services = Services(jobs, FakeWatches(), FakeNode(), FakeFiles(), FakeLive(jobs), FakeSchedules())
+    services = Services(
+        jobs, FakeWatches(), FakeNode(), FakeFiles(), FakeLive(jobs), FakeSchedules(), FakeExecs(jobs)
+    )
     server = build_server(services, config)
     await server.start()
     try:
