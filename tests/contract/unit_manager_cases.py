@@ -8,17 +8,19 @@ import asyncio
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from joblet_agent.errors import LaunchFailed
+from joblet_agent.errors import LaunchFailed, NotFound
 from joblet_agent.jobs import files
 from joblet_agent.jobs.metrics.usage import split_report
 from joblet_agent.jobs.paths import AgentPaths
 from joblet_agent.jobs.plan import launch_plan
 from joblet_agent.jobs.root import DefaultRoot
 from joblet_agent.model.job import JobId, JobRecord, JobSpec, JobState, new_job_id
+from joblet_agent.model.resources import Resources
 from joblet_agent.ports import LaunchPlan, UnitManager, UnitPhase, UnitStatus
 from tests.fakes.clock import BEGINNING
 
@@ -230,6 +232,22 @@ class UnitManagerContract:
                 assert await second.present() == set()
 
         asyncio.run(main())
+
+    def test_limits_of_a_unit_that_runs(self, tmp_path: Path) -> None:
+        async def case(units: Units) -> None:
+            plan = await units.running(self.sleeps())
+            other = replace(plan, spec=replace(plan.spec, resources=Resources(50, 64 << 20, max_tasks=9)))
+            for _ in range(2):  # the second time is the same as the first
+                await units.manager.set_limits(other, ("max_cpu", "max_memory", "max_io_bps", "max_tasks"))
+            await units.manager.kill(plan.job_id)
+            await units.ended(plan.job_id)
+            await units.manager.release(plan.job_id)
+            with pytest.raises(NotFound):
+                await units.manager.set_limits(plan, ("max_cpu",))
+            assert units.manager.slice_name == "joblet-jobs.slice"
+            assert all(isinstance(text, str) for text in (await units.manager.ceilings()).values())
+
+        self.run(tmp_path, case)
 
     def test_names_and_explanations(self, tmp_path: Path) -> None:
         async def case(units: Units) -> None:

@@ -1,15 +1,20 @@
 import contextlib
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
+from dbus_next.signature import Variant
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from joblet_agent.config import LimitsConfig
 from joblet_agent.errors import InvalidRequest, JobletError, NotOffered
 from joblet_agent.jobs.check import check_spec
-from joblet_agent.jobs.limits import LIMITS
+from joblet_agent.jobs.host import HostFacts
+from joblet_agent.jobs.limits import LIMITS, LimitPolicy
+from joblet_agent.model.identity import Role
 from joblet_agent.model.job import JobSpec, JobState, Outcome, Reason
 from joblet_agent.model.resources import Resources
 from joblet_agent.pb import joblet_pb2 as pb
@@ -23,6 +28,7 @@ from joblet_agent.rpc.convert import (
 from joblet_agent.rpc.decode import decoded
 from joblet_agent.rpc.limits import changes_from_proto
 from joblet_agent.rpc.offered import REFUSED_OPTIONS
+from joblet_agent.systemd.limits import limit_properties
 from tests.unit.rpc.serving import ID, NOW, RECORD
 
 OFFERED = {
@@ -204,13 +210,36 @@ requests = st.builds(
     network=texts,
     work_dir=texts,
     environment=st.dictionaries(texts, texts, max_size=4),
-    max_cpu=st.sampled_from([0, 0, 0, 1, -(2**31)]),
-    timeout=st.sampled_from(["", "", "1h"]),
+    **dict.fromkeys(
+        ("max_cpu", "max_memory", "max_io_bps", "max_tasks", "nice", "cpu_weight", "io_weight"),
+        st.sampled_from([0, 0, 0, 0, 1, 19, 64, 400, 2000, -1, -(2**31), 2**31 - 1]),
+    ),
+    cpu_cores=st.just("") | st.sampled_from(["0", "0-3", "4", "3-1", "0-99999999", "x", "\0"]),
+    timeout=st.sampled_from(["", "", "1h", "0s", "99999999d", "x", "\0"]),
 )
 
 
+class FourCores(HostFacts):
+    """A host without files."""
+
+    def online_cpus(self) -> tuple[int, ...]:
+        return (0, 1, 2, 3)
+
+    def controllers(self) -> frozenset[str]:
+        return frozenset({"cpu", "cpuset", "io", "memory", "pids"})
+
+
+LIMIT_POLICY = LimitPolicy(LimitsConfig(), FourCores(), disks=())
+
+
 def accept(request: pb.RunJobRequest) -> JobSpec:
-    return check_spec(spec_from_proto(request), networks={"none"}, default_network="none")
+    """Do everything that stands between a request and the limits of its unit."""
+    spec = check_spec(spec_from_proto(request), networks={"none"}, default_network="none")
+    spec = replace(spec, resources=LIMIT_POLICY.settle(spec.resources, Role.OPERATOR))
+    for entry in limit_properties(spec.resources, (Path("/usr"),)):
+        Variant(entry.signature, entry.value)  # checks the type; numbers out of range are not wanted either
+        assert entry.value not in (-1, [])
+    return spec
 
 
 @given(requests)

@@ -1,6 +1,8 @@
 """Promises of the unit's properties. What they do is looked at in tests/integration/systemd."""
 
 from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +10,10 @@ from dbus_next.constants import MessageType
 from dbus_next.message import Message
 from dbus_next.signature import Variant
 
+from joblet_agent.jobs.limits import FIXED_AT_START, LIMITS
+from joblet_agent.model.resources import Resources
 from joblet_agent.ports import LaunchPlan
+from joblet_agent.systemd.limits import ceilings_of, limit_properties
 from joblet_agent.systemd.properties import LAUNCHER, unit_properties
 from joblet_agent.systemd.property import Property
 from tests.unit.systemd.plans import JOB, RELEASES, plan, settings
@@ -122,6 +127,79 @@ def test_what_a_job_can_write_to(version: int) -> None:
     assert values["ReadWritePaths"] == ["+/work"]
     for _target, options in values["TemporaryFileSystem"]:
         assert {f"size={1 << 30}", "nosuid", "nodev"} <= set(options.split(","))
+
+
+def limited(**limits: Any) -> LaunchPlan:
+    of = plan()
+    resources = Resources(**limits)
+    return replace(of, spec=replace(of.spec, resources=resources), disks=(Path("/usr"), Path("/w")))
+
+
+LIMITED = {
+    "cpu": ({"max_cpu": 250}, {"CPUQuotaPerSecUSec": 2_500_000}),
+    "memory": ({"max_memory": 64 << 20}, {"MemoryMax": 64 << 20, "MemorySwapMax": 0}),
+    "io": (
+        {"max_io_bps": 5000},
+        {
+            "IOReadBandwidthMax": [["/usr", 5000], ["/w", 5000]],
+            "IOWriteBandwidthMax": [["/usr", 5000], ["/w", 5000]],
+        },
+    ),
+    "cores": ({"cpu_cores": "0-1,9"}, {"AllowedCPUs": b"\x03\x02"}),
+    "time": ({"timeout": timedelta(seconds=1.5)}, {"RuntimeMaxUSec": 1_500_000}),
+    "nice": ({"nice": 7}, {"Nice": 7}),
+    "weights": ({"cpu_weight": 7, "io_weight": 8}, {"CPUWeight": 7, "IOWeight": 8}),
+}
+
+
+@pytest.mark.parametrize("version", RELEASES)
+@pytest.mark.parametrize(("limits", "added"), LIMITED.values(), ids=LIMITED)
+def test_a_limit_that_is_set_is_a_property_and_no_other_is(
+    version: int, limits: dict[str, Any], added: dict[str, Any]
+) -> None:
+    before = properties(plan(), version)
+    assert properties(limited(**limits), version) == before | added
+    for entry in unit_properties(limited(**limits), settings(version)):
+        assert marshalled([entry]), entry.name
+
+
+def test_the_task_limit_is_the_one_of_the_job() -> None:
+    assert properties(limited(max_tasks=9))["TasksMax"] == 9
+
+
+def test_a_change_says_infinity_for_what_is_not_set() -> None:
+    infinity = 2**64 - 1
+    names = [name for name in LIMITS if name not in FIXED_AT_START]
+    changed = limit_properties(Resources(), (Path("/usr"),), names)
+    assert {entry.name: entry.value for entry in changed} == {
+        "CPUQuotaPerSecUSec": infinity,
+        "AllowedCPUs": b"",
+        "MemoryMax": infinity,
+        "MemorySwapMax": infinity,
+        "IOReadBandwidthMax": [["/usr", infinity]],
+        "IOWriteBandwidthMax": [["/usr", infinity]],
+        "TasksMax": infinity,
+        "CPUWeight": infinity,
+        "IOWeight": infinity,
+    }
+    assert marshalled(changed)
+
+
+def test_ceilings_are_told_in_the_spelling_of_unit_files() -> None:
+    infinity = 2**64 - 1
+    read = {
+        "MemoryMax": 8 << 30,
+        "CPUQuotaPerSecUSec": 1_500_000,
+        "TasksMax": infinity,
+        "AllowedCPUs": b"\x05",
+    }
+    read |= {"IOReadBandwidthMax": [["/dev/sda", 1000]], "IOWriteBandwidthMax": [], "MemoryHigh": infinity}
+    assert ceilings_of(read) == {
+        "CPUQuota": "150%",
+        "AllowedCPUs": "0,2",
+        "MemoryMax": "8GiB",
+        "IOReadBandwidthMax": "/dev/sda 1000",
+    }
 
 
 def test_limits_come_from_the_configuration() -> None:
