@@ -33,26 +33,24 @@ ended, after = read()
 print((after - before) / (ended - started))
 """
 
-# Runs jobs by the dozen without a client for each, and prints how each ended.
-_SWARM = """
-import collections, json, sys, time
+# Runs jobs, a few at a time, until there are no more or the time is over, and prints how each ended.
+_CROWD = """
+import json, sys, time
 import grpc
 from joblet_agent.pb import joblet_pb2 as pb, joblet_pb2_grpc as stubs
-count, seconds = int(sys.argv[1]), float(sys.argv[2])
-request = pb.RunJobRequest(command="perl", args=["-e", "my $x = 'x' x (64 << 20); sleep 100"], max_memory=16)
+requests = [pb.RunJobRequest(**fields) for fields in json.load(sys.stdin)]
 jobs = stubs.JobServiceStub(
     grpc.insecure_channel("unix:/run/joblet/agent.sock", [("grpc.default_authority", "localhost")])
 )
-ends, deadline = collections.Counter(), time.monotonic() + seconds
-while count and time.monotonic() < deadline:
-    batch = [jobs.RunJob.future(request, wait_for_ready=True) for _ in range(min(count, 4))]
-    count -= len(batch)
-    for started in batch:
+ends, deadline = [], time.monotonic() + float(sys.argv[1])
+while requests and time.monotonic() < deadline:
+    batch, requests = requests[:6], requests[6:]
+    for started in [jobs.RunJob.future(request, wait_for_ready=True) for request in batch]:
         uuid = started.result().job_uuid
         for _ in jobs.GetJobLogs(pb.GetJobLogsRequest(uuid=uuid)):
             pass
         status = jobs.GetJobStatus(pb.GetJobStatusRequest(uuid=uuid))
-        ends[f"{status.status} {status.reason}"] += 1
+        ends.append([status.status, status.reason, status.message])
 print(json.dumps(ends))
 """
 
@@ -74,6 +72,13 @@ def rate(vm: VirtualMachine, job: str, file: str, pattern: str, seconds: float =
 
 def cores_used(vm: VirtualMachine, job: str) -> float:
     return rate(vm, job, "cpu.stat", r"usage_usec (\d+)") / 1e6
+
+
+def ends(vm: VirtualMachine, requests: list[dict[str, object]], seconds: float) -> list[list[str]]:
+    """State, reason and message of each job, of those that were run in this time."""
+    given = json.dumps(requests).encode()
+    found: list[list[str]] = json.loads(vm.run("python3", "-c", _CROWD, str(seconds), stdin=given).stdout)
+    return found
 
 
 def ended(rnx: Rnx, *argv: str) -> tuple[str, str, str]:
@@ -145,11 +150,11 @@ BOMBS = {
 }
 
 
-@pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
-def test_b4_what_takes_more_memory_than_it_may_ends_and_says_so(rnx: Rnx, bomb: str) -> None:
-    state, reason, message = ended(rnx, "--max-memory=16M", "sh", "-c", bomb)
-    assert (state, reason) == ("FAILED", "oom-kill")
-    assert message.startswith("out of memory, limit 16 MiB")
+def test_b4_what_takes_more_memory_than_it_may_ends_and_says_so(vm: VirtualMachine) -> None:
+    requests = [{"command": "sh", "args": ["-c", bomb], "max_memory": 16} for bomb in BOMBS.values()]
+    for name, (state, reason, message) in zip(BOMBS, ends(vm, requests, 300), strict=True):
+        assert (name, state, reason) == (name, "FAILED", "oom-kill")
+        assert message.startswith("out of memory, limit 16 MiB")
 
 
 def test_b4_a_fork_bomb_leaves_the_host_usable(vm: VirtualMachine, rnx: Rnx) -> None:
@@ -158,11 +163,13 @@ def test_b4_a_fork_bomb_leaves_the_host_usable(vm: VirtualMachine, rnx: Rnx) -> 
         vm.run("sh", "-c", f"until [ $(systemctl show -P TasksCurrent {unit}) -gt 4000 ]; do sleep 1; done")
         assert rnx.attach("--timeout=60s", "echo", "still here") == (0, "still here\n")
         assert int(vm.run("systemctl", "show", "-P", "TasksCurrent", unit).stdout) <= 4096
+    rnx.log(job)
     assert rnx.status(job)["status"] == "STOPPED"
 
 
 def test_b5_a_job_that_allocates_at_once_is_always_killed_at_its_limit(vm: VirtualMachine) -> None:
     """A hundred times, or as often as a minute has room for: an emulated machine is slow."""
-    ends = json.loads(vm.run("python3", "-c", _SWARM, "100", "60").stdout)
-    print(f"killed at the limit: {ends}")
-    assert list(ends) == ["FAILED oom-kill"]
+    greedy = {"command": "perl", "args": ["-e", "$x = 'x' x (64 << 20); sleep 100"], "max_memory": 16}
+    found = ends(vm, [dict[str, object](greedy)] * 100, 60)
+    print(f"killed at the limit: {len(found)}")
+    assert {(state, reason) for state, reason, _ in found} == {("FAILED", "oom-kill")}
