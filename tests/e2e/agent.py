@@ -140,6 +140,12 @@ def units() -> list[str]:
     return [line.split()[0] for line in listing.splitlines()]
 
 
+def timers() -> list[str]:
+    """Names of the timers of scheduled jobs and of recurring schedules that systemd knows."""
+    words = ("systemctl", "list-units", "--all", "--plain", "--no-legend", "--type=timer", "joblet-*")
+    return [line.split()[0] for line in command(*words).stdout.splitlines()]
+
+
 def running_units() -> list[str]:
     """Names of the job units in which something runs."""
     words = ("systemctl", "list-units", "--state=running", "--plain", "--no-legend", "joblet-job-*")

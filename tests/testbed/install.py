@@ -32,7 +32,7 @@ for package in joblet_agent rnx; do
     mv "$new/$package" "$1/$package"
 done
 for unit in "$new"/units/*.service "$new"/units/*.slice "$new"/units/*.socket; do
-    if [ -e "$unit" ] && [ -e "/usr/lib/systemd/system/${unit##*/}" ]; then
+    if [ -e "$unit" ] && [ -e /usr/lib/systemd/system/joblet-agent.service ]; then
         cp "$unit" /usr/lib/systemd/system/
     fi
 done

@@ -21,6 +21,24 @@ def test_r7_job_that_ran_at_reboot_has_failed_for_that_reason(vm: VirtualMachine
     assert rnx.attach("echo", "after") == (0, "after\n")
 
 
+def test_r7_starts_that_were_missed_during_a_reboot_happen_once(vm: VirtualMachine, rnx: Rnx) -> None:
+    once = rnx.run("--schedule=3s", "echo", "once")
+    later = rnx.run("--schedule=2h30m", "true")
+    schedule = rnx.run("--schedule=*:*:0/5", "--name=tick", "true")
+    vm.reboot()
+    assert rnx.log(once) == "once\n"
+    assert rnx.status(once)["status"] == "COMPLETED"
+    assert rnx.status(later)["status"] == "SCHEDULED"
+    timers = vm.run("systemctl", "list-timers", "--all", "joblet-*").stdout
+    assert f"joblet-job@{later}.timer" in timers
+    assert f"joblet-schedule@{schedule}.timer" in timers
+    vm.run("rnx", "schedule", "remove", schedule)
+    vm.run("rnx", "job", "cancel", later)
+    times = [job["scheduled_time"] for job in rnx.jobs() if job.get("schedule_uuid") == schedule]
+    assert len(times) >= 1
+    assert len(times) == len(set(times))
+
+
 def test_r7_job_that_ran_at_a_power_cut_has_failed_for_that_reason(vm: VirtualMachine, rnx: Rnx) -> None:
     ended = rnx.run("true")
     rnx.log(ended)

@@ -35,7 +35,7 @@ from joblet_agent.jobs.uids import UidPool
 from joblet_agent.model.identity import Identity, Role
 from joblet_agent.model.job import JobId, JobRecord, JobSpec, JobState
 from joblet_agent.model.resources import NOTHING, Resources
-from joblet_agent.ports import JobStore, UnitManager
+from joblet_agent.ports import JobStore, ScheduleStore, TimerManager, UnitManager
 from joblet_agent.schedules.service import ScheduleService
 from tests.fakes.clock import FakeClock
 from tests.fakes.file_watcher import FakeFileWatcher
@@ -123,6 +123,8 @@ class Core:
         schedules: SchedulesConfig | None = None,
         store: JobStore | None = None,
         units: UnitManager | None = None,
+        timers: TimerManager | None = None,
+        schedule_store: ScheduleStore | None = None,
         boot_id: str = BOOT,
     ) -> None:
         jobs = jobs or JobsConfig()
@@ -170,7 +172,7 @@ class Core:
             start_parallelism=jobs.start_parallelism,
             profiles=offered,
         )
-        self.timers = TimerKeeper(host.timers)
+        self.timers = TimerKeeper(timers or host.timers)
         bounds = schedules or SchedulesConfig()
         self.agenda = Agenda(
             tracker=self.tracker,
@@ -201,7 +203,7 @@ class Core:
 
         self.schedules = ScheduleService(
             accept=self.service.accept,
-            store=host.schedules,
+            store=schedule_store or host.schedules,
             jobs=self.store,
             tracker=self.tracker,
             timers=self.timers,

@@ -7,6 +7,7 @@ that fits what systemd did, no unit may stay, no job may start twice, no uid may
 import asyncio
 import random
 from collections.abc import Callable, Coroutine
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 
 from joblet_agent.config import JobsConfig
 from joblet_agent.errors import JobletError
-from joblet_agent.model.job import JobId, JobState, Reason
+from joblet_agent.model.job import JobId, JobSpec, JobState, Reason
 from joblet_agent.ports import UnitPhase
 from tests.unit.jobs.rig import CALLER, Core, Host, until
 
@@ -26,6 +27,10 @@ COMMANDS = [
     ("signal", "9"),
     ("refused",),
     ("unanswered",),
+]
+_ACTS = [
+    *("run", "run", "run", "stop", "cancel", "end", "resync", "kill", "update"),
+    *("schedule", "schedule", "minute"),
 ]
 LIMITS = JobsConfig(max_concurrent=2, uid_count=2)
 
@@ -101,9 +106,13 @@ class Story:
         await asyncio.gather(*self._calls, return_exceptions=True)
 
     async def _step(self) -> None:
-        match self._random.choice(["run", "run", "run", "stop", "cancel", "end", "resync", "kill", "update"]):
+        match self._random.choice(_ACTS):
             case "run":
                 self._call(self._run(self._random.choice(COMMANDS)))
+            case "schedule":
+                self._call(self._quietly(self._schedule(timedelta(seconds=self._random.randrange(1, 90)))))
+            case "minute":
+                self._core.host.timers.advance(timedelta(minutes=1))
             case "stop" | "kill" as verb if self._known:
                 await self._quietly(
                     self._core.service.stop(self._random.choice(self._known), force=verb == "kill")
@@ -134,6 +143,10 @@ class Story:
     async def _remember(self, *command: str) -> None:
         self._known.append((await self._core.run(*command)).id)
 
+    async def _schedule(self, after: timedelta) -> None:
+        due = (self._core.clock.time + after).isoformat()
+        self._known.append((await self._core.service.run(JobSpec("sleep", schedule=due), CALLER)).id)
+
     async def _quietly(self, call: Coroutine[Any, Any, Any]) -> None:
         try:
             await call
@@ -146,7 +159,13 @@ def running(host: Host) -> list[JobId]:
 
 
 async def _live(host: Host, plan: CrashPlan, seed: int) -> None:
-    core = Core(host, jobs=LIMITS, store=Mortal(host.store, plan), units=Mortal(host.units, plan))
+    core = Core(
+        host,
+        jobs=LIMITS,
+        store=Mortal(host.store, plan),
+        units=Mortal(host.units, plan),
+        timers=Mortal(host.timers, plan),
+    )
     story = Story(core, seed)
     try:
         await core.open()
@@ -172,11 +191,12 @@ async def _come_to_an_end(host: Host) -> None:
         told = host.units.limits.get(job_id, {"max_cpu": host.units.plans[job_id].spec.resources.max_cpu})
         assert (record.unapplied_limits, record.spec.resources.max_cpu) == ((), told["max_cpu"])
     while any(not record.has_ended for record in host.records):
+        host.timers.advance(timedelta(minutes=1))
         for job_id in running(host):
             if not host.store.records[job_id].stop_requested:  # those are the agent's to stop
                 host.units.end(job_id, "exited", 0)
         await asyncio.sleep(0)
-    await until(lambda: not list(core.registry) and not host.units.units)
+    await until(lambda: not list(core.registry) and not host.units.units and not host.timers.timers)
     assert core.free_uids() == LIMITS.uid_count
     await core.close()
 
