@@ -11,6 +11,7 @@ import socket
 from collections.abc import Sequence
 
 from joblet_agent.model.job import JobRecord
+from joblet_agent.model.metrics import Usage
 from joblet_agent.systemd.names import unit_name
 
 _SOCKET = "/run/systemd/journal/socket"
@@ -47,6 +48,8 @@ class JournalWriter:
     def event(self, record: JobRecord, event: str, text: str) -> None:
         """Write one record about the job's life; none if journald does not take it now."""
         fields = {"JOBLET_EVENT": event.encode(), "MESSAGE": text.encode(errors="backslashreplace")}
+        if record.usage is not None:
+            fields |= _usage_fields(record.usage)
         if not self._send(record_datagram(record, priority=_NOTICE, **fields)):
             _log.debug("event %s of job %s is not in the journal", event, record.id)
 
@@ -62,6 +65,17 @@ class JournalWriter:
             return False
         self._was_reported = False
         return True
+
+
+def _usage_fields(usage: Usage) -> dict[str, bytes]:
+    """Return the final figures that somebody may want to search for or sum up."""
+    figures = {
+        "JOBLET_CPU_USEC": usage.cpu_usec,
+        "JOBLET_MEMORY_PEAK": usage.memory_peak,
+        "JOBLET_DISK_READ_BYTES": usage.read_bytes,
+        "JOBLET_DISK_WRITE_BYTES": usage.write_bytes,
+    }
+    return {name: str(figure).encode() for name, figure in figures.items()}
 
 
 def printable(line: bytes) -> str:

@@ -12,6 +12,8 @@ from joblet_agent.pb import joblet_pb2 as pb
 
 UUID = "11111111-2222-4333-8444-555555555555"
 
+_STREAMS = {"GetJobLogs", "GetJobMetrics", "WatchJobs", "ListJobFiles", "DownloadJobFile", "ExecInJob"}
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -69,7 +71,7 @@ class FakeAgent:
         return grpc.method_handlers_generic_handler(service.full_name, handlers)
 
     def _handler(self, method: Any) -> Any:
-        streams = method.name in {"GetJobLogs", "WatchJobs", "ListJobFiles", "DownloadJobFile", "ExecInJob"}
+        streams = method.name in _STREAMS
         make = grpc.unary_stream_rpc_method_handler if streams else grpc.unary_unary_rpc_method_handler
         if method.name == "UploadFiles":  # its answer gets the list of all requests
             make = grpc.stream_unary_rpc_method_handler
