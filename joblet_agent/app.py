@@ -28,6 +28,7 @@ from joblet_agent.jobs.profiles import Profiles
 from joblet_agent.jobs.registry import JobRegistry
 from joblet_agent.jobs.retention import Retention
 from joblet_agent.jobs.root import DefaultRoot
+from joblet_agent.jobs.secrets import SecretKeeper
 from joblet_agent.jobs.service import JobService
 from joblet_agent.jobs.staging import UploadStaging
 from joblet_agent.jobs.timers import TimerKeeper
@@ -87,8 +88,7 @@ class Agent:
 
     async def _assemble(self, stack: AsyncExitStack) -> Services:
         config, paths = self._config, self._paths
-        for directory in paths.directories:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_directories(paths)
         store = await SqliteJobStore.open(paths.database)
         stack.push_async_callback(store.close)
         units = SystemdUnitManager(
@@ -143,6 +143,7 @@ class Agent:
             root=root,
             uids=UidPool(config.jobs.uid_first, config.jobs.uid_count),
             retention=retention,
+            secrets=SecretKeeper(fleeting=paths.starting_secrets, lasting=paths.waiting_secrets),
             boot_id=_boot_id(),
             start_parallelism=config.jobs.start_parallelism,
             profiles=profiles,
@@ -186,6 +187,7 @@ class Agent:
             limits=limits,
             profiles=profiles,
         )
+        stack.push_async_callback(jobs.close)
         schedules = ScheduleService(
             accept=jobs.accept,
             store=store.schedules,
@@ -211,6 +213,11 @@ async def _opened(execs: ExecService, stack: AsyncExitStack) -> ExecService:
     stack.push_async_callback(execs.close)
     await execs.recover()
     return execs
+
+
+def _make_directories(paths: AgentPaths) -> None:
+    for directory in paths.directories:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def _boot_id() -> str:

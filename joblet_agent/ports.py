@@ -63,6 +63,13 @@ class Accounted:
     """The unit's own memory ceiling, bytes; 0 for none."""
 
 
+CREDENTIALS_DIRECTORY = "/run/secrets"
+"""Where a job sees its secret files (systemd.exec(5), "$CREDENTIALS_DIRECTORY").
+
+Not /run/credentials: systemd hides that from units without LoadCredential=, and mounts nothing there.
+"""
+
+
 UnitListener = Callable[[UnitStatus], None]
 
 
@@ -83,8 +90,10 @@ class LaunchPlan:
     disks: tuple[Path, ...] = ()
     """A directory on each disk that the job can reach, as the host sees them."""
     profile: Profile = Profile.DEFAULT
-    environment: Mapping[str, str] = field(default_factory=dict)
-    """The complete environment of the job."""
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The complete environment of the job, with its secrets."""
+    credentials: Path | None = None
+    """Directory of the job's secret files, mounted at CREDENTIALS_DIRECTORY; None if it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +303,10 @@ class JobStore(Protocol):
 
     async def get(self, job_id: JobId) -> JobRecord | None:
         """Return the record of exactly this id."""
+        ...
+
+    async def submitted(self, caller: str, token: str) -> JobRecord | None:
+        """Return the job that this caller's submission with this token made."""
         ...
 
     async def find(self, prefix: str, *, most: int) -> Sequence[JobId]:

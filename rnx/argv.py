@@ -71,7 +71,11 @@ RUN_FLAGS = (
     Flag("--quiet", "the same as --detach", short="-q"),
     Flag("--name", "name of the job, for people", "NAME", env="RNX_RUN_NAME"),
     Flag("--env", "environment variable; may be repeated", "KEY=VALUE", "-e", many=True),
-    Flag("--secret-env", "secret variable, never shown again; may be repeated", "KEY=VALUE", "-s", many=True),
+    Flag("--env-file", "file of KEY=VALUE lines; --env wins; may be repeated", "FILE", many=True),
+    Flag("--secret-env", "secret variable; KEY alone hides it from ps; may be repeated", "KEY[=VALUE]",
+         "-s", many=True),
+    Flag("--secret-env-file", "file of secret variables; may be repeated", "FILE", many=True),
+    Flag("--secret-file", "file at $CREDENTIALS_DIRECTORY/NAME; may be repeated", "NAME=PATH", many=True),
     Flag("--workdir", "working directory in the job (default /work)", "DIR", env="RNX_RUN_WORKDIR"),
     Flag("--network", "network to join", "NAME", env="RNX_RUN_NETWORK"),
     Flag("--profile", "isolation: default, strict or privileged", "NAME", env="RNX_RUN_PROFILE"),
@@ -87,6 +91,7 @@ RUN_FLAGS = (
     *LIMIT_FLAGS,
     Flag("--gpu", "number of GPUs", "N", number=True, env="RNX_RUN_GPU"),
     Flag("--gpu-memory", "least memory of each GPU: 8GB, 2048 (MB)", "SIZE", env="RNX_RUN_GPU_MEMORY"),
+    Flag("--token", "a run that is repeated with the same token makes no second job", "TEXT"),
     Flag("--help", "show this help", short="-h"),
 )  # fmt: skip
 
@@ -190,6 +195,9 @@ at --; all words from the command on reach the job as they are.
 
 Flags:
 {flags}
+
+Everybody on this host sees the arguments of a running rnx (ps), so give a
+secret by its name alone (--secret-env=KEY) or in a file. Nobody sees it later.
 
 With --attach, Ctrl-C asks the job to stop, a second Ctrl-C kills it.
 

@@ -51,9 +51,8 @@ def _check_text(words: Sequence[str]) -> None:
         try:
             word.encode()
         except UnicodeEncodeError:
-            shown = word.encode(errors="surrogateescape")[:60]
-            raise UsageError(
-                f"cannot send argument {number}: not valid UTF-8: {shown!r}",
+            raise UsageError(  # without the bytes: they may be a secret's
+                f"cannot send argument {number}: not valid UTF-8",
                 hint="let the job make such bytes itself, for example with printf '\\377'",
             ) from None
 

@@ -142,6 +142,7 @@ def _when_set(status: Any) -> dict[str, object]:
         "paused": status.paused,
         "scheduleUuid": status.schedule_uuid,
         "schedule": status.schedule,
+        "secretFiles": list(status.secret_files),
     }
 
 
@@ -161,6 +162,7 @@ def status_text(status: Any, now: datetime | None = None) -> str:
         "Workflow Information:": _workflow(status),
         "Environment Variables:": _environment(status),
         "Resource Usage:": _usage(status),
+        "Secret Files:": [f"- {clean(name)}" for name in status.secret_files],
         "Host:": _fields({"Unit": status.unit, "Main PID": status.main_pid, "Profile": status.profile}),
         "Output:": _output(status),
         "Result:": _result(status),

@@ -23,6 +23,7 @@ from joblet_agent.jobs.tasks import Tasks
 from joblet_agent.jobs.timers import TimerKeeper
 from joblet_agent.jobs.tracker import JobTracker
 from joblet_agent.model.job import JobFilter, JobId, JobRecord, JobState, Outcome, Reason
+from joblet_agent.model.secrets import NO_SECRETS, Secrets
 from joblet_agent.ports import Clock, JobStore, TimerId, TimerKind, TimerStatus
 
 MISSED_AFTER = timedelta(minutes=1)
@@ -69,19 +70,19 @@ class Agenda:
                 hint="try again later, or cancel scheduled jobs",
             )
 
-    async def add(self, record: JobRecord, delivery: Delivery | None) -> None:
-        """Store the job, SCHEDULED, with its files, and wake for it; whoever asked may go away.
+    async def add(self, record: JobRecord, delivery: Delivery | None, secrets: Secrets = NO_SECRETS) -> None:
+        """Store the job, SCHEDULED, with its files and secrets, and wake for it; whoever asked may go away.
 
         Raises StoreFailed, NotDelivered, LaunchFailed; no job exists then. If systemd does not answer, the
         job is scheduled all the same, and gets its timer later.
         """
-        await asyncio.shield(self._tasks.start(self._add(record, delivery), f"schedule-{record.id}"))
+        await asyncio.shield(self._tasks.start(self._add(record, delivery, secrets), f"schedule-{record.id}"))
 
-    async def _add(self, record: JobRecord, delivery: Delivery | None) -> None:
+    async def _add(self, record: JobRecord, delivery: Delivery | None, secrets: Secrets) -> None:
         entry = self._take_in(record)
         async with entry.lock:
             try:
-                await self._tracker.store_unstarted(record, delivery)
+                await self._tracker.store_unstarted(record, delivery, secrets)
             except JobletError:
                 del self._entries[record.id]
                 raise
@@ -92,7 +93,7 @@ class Agenda:
                 self._timers.expect(_timer(record.id), calendar_of(entry.due), _title(record))
                 self._timers.request_resync()
             except JobletError:
-                await self._tracker.unstore(record.id)
+                await self._tracker.unstore(record)
                 del self._entries[record.id]
                 raise
         self._look(record.id)  # it may have become due meanwhile, and no timer looks back

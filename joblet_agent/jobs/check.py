@@ -4,7 +4,7 @@ Pure. Everything here raises InvalidRequest with a text that names the thing and
 """
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
 from joblet_agent.errors import InvalidRequest
@@ -56,10 +56,10 @@ def check_command(spec: JobSpec) -> None:
     if not spec.command:
         raise InvalidRequest("cannot run job: command is required", reason="COMMAND_REQUIRED")
     for what, text in _texts(spec):
-        _check_text(what, text)
+        check_text(what, text)
     for name, value in spec.environment.items():
-        _check_variable(name, value)
-    _check_total(spec)
+        check_variable(name, value)
+    check_total(spec, spec.environment)
     _check_work_dir(spec.work_dir)
 
 
@@ -80,12 +80,13 @@ def _texts(spec: JobSpec) -> Iterator[tuple[str, str]]:
         yield f"variable {quoted(name)}", value
 
 
-def _check_text(what: str, text: str) -> None:
+def check_text(what: str, text: str) -> None:
+    """Raise InvalidRequest for text that cannot arrive in a job. The error shows nothing of the text."""
     if "\0" in text:
         raise InvalidRequest(f"cannot run job: {what} contains a NUL byte", reason="NUL_BYTE")
-    if found := _NONCHARACTER.search(text):
+    if _NONCHARACTER.search(text):
         raise InvalidRequest(
-            f"cannot run job: {what} contains U+{ord(found[0]):04X}, which Unicode reserves as no character",
+            f"cannot run job: {what} contains a code point which Unicode reserves as no character",
             reason="NONCHARACTER",
         )
     if _size(what, text) > MOST_STRING:
@@ -116,7 +117,8 @@ def _check_name(name: str) -> None:
         )
 
 
-def _check_variable(name: str, value: str) -> None:
+def check_variable(name: str, value: str) -> None:
+    """Raise InvalidRequest for what cannot be a variable. The error shows nothing of the value."""
     if not _VARIABLE.fullmatch(name):
         raise InvalidRequest(
             f"cannot run job: {quoted(name)} cannot be the name of a variable",
@@ -136,17 +138,17 @@ def _check_variable(name: str, value: str) -> None:
         )
 
 
-def _check_total(spec: JobSpec) -> None:
-    """Count as execve(2) does: each string with its NUL and its pointer."""
+def check_total(spec: JobSpec, variables: Mapping[str, str]) -> None:
+    """Raise InvalidRequest if it is too much for execve(2), which counts strings with NUL and pointer."""
     words = (spec.command, *spec.args)
     arguments = sum(_WORD_PREFIX + len(text.encode()) + 1 + _POINTER for text in words)
-    variables = sum(
+    total = arguments + sum(
         _LAUNCHER_PREFIX + len(name) + 1 + len(value.encode()) + 1 + _POINTER
-        for name, value in spec.environment.items()
+        for name, value in variables.items()
     )
-    if arguments + variables > MOST_TOTAL:
+    if total > MOST_TOTAL:
         raise InvalidRequest(
-            f"cannot run job: arguments and variables take {arguments + variables} bytes together, "
+            f"cannot run job: arguments and variables take {total} bytes together, "
             f"at most {MOST_TOTAL} are possible",
             reason="ARGUMENTS_TOO_LONG",
             hint="let the command read large data from a file",

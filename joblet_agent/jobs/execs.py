@@ -131,7 +131,8 @@ class ExecService:
         await asyncio.to_thread(session.remove)
 
     def _plan(self, record: JobRecord, wanted: ExecSpec) -> ExecPlan:
-        own = launch_plan(record, self._paths, self._root.path)
+        # Nobody keeps the values of secret variables once the job runs; its secret files it sees.
+        own = launch_plan(record, self._paths, self._root.path, secrets={})
         spec = replace(
             record.spec,
             command=wanted.command,

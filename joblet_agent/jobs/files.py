@@ -6,7 +6,7 @@ nothing here follows a link that it made.
 
 import logging
 import os
-from collections.abc import Callable, Container
+from collections.abc import Callable, Collection, Container
 from pathlib import Path
 
 from joblet_agent.jobs.paths import AgentPaths, JobPaths
@@ -87,9 +87,15 @@ def discard_work(paths: JobPaths) -> None:
         _log.warning("cannot discard %s: %s", paths.work, error.strerror)
 
 
+def discard_secrets(paths: JobPaths) -> None:
+    """Remove what holds secrets of a job that has ended."""
+    _remove(paths.environment)
+    _remove_tree(paths.credentials)
+
+
 def remove_private(paths: JobPaths) -> None:
     """Remove what an ended job leaves besides its log; what cannot be removed is logged once."""
-    _remove(paths.environment)
+    discard_secrets(paths)
     _remove(paths.launch_report)
     _remove_tree(paths.trash)
 
@@ -100,12 +106,17 @@ def remove_all(paths: JobPaths) -> None:
     _remove_tree(paths.home)
 
 
-def remove_leftovers(paths: AgentPaths, active: Container[str]) -> None:
-    """Remove private files of jobs that are not active: an agent died before it could."""
-    for directory in (paths.environments, paths.launch_reports, paths.trash):
+def remove_leftovers(paths: AgentPaths, active: Container[str], started: Collection[str]) -> None:
+    """Remove what an agent could not before it died.
+
+    Private files of jobs that are not ``active``, and what jobs whose command runs needed before.
+    """
+    for directory in (paths.environments, paths.launch_reports, paths.trash, paths.credentials):
         for entry in os.scandir(directory):
             if entry.name not in active:
                 remove_private(paths.job(JobId(entry.name)))
+    for job_id in started:
+        _remove(paths.job(JobId(job_id)).environment)
 
 
 def homes(paths: AgentPaths) -> list[JobId]:

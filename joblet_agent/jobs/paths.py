@@ -21,6 +21,8 @@ class JobPaths:
     """Why the command could not be executed (units/joblet-launch); missing once the job has ended."""
     trash: Path
     """Where the work directory goes when the job ends, to be deleted in peace."""
+    credentials: Path
+    """Secret files of the job while it runs; the job sees the directory as ``/run/secrets``."""
 
     @property
     def work(self) -> Path:
@@ -111,6 +113,21 @@ class AgentPaths:
         return self.run_dir / "exec"
 
     @property
+    def credentials(self) -> Path:
+        """Secret files of jobs that run, each job's in a directory of its own (tmpfs, 0700 root)."""
+        return self.run_dir / "credentials"
+
+    @property
+    def starting_secrets(self) -> Path:
+        """Secrets of jobs that are to start at once (tmpfs, 0700 root)."""
+        return self.run_dir / "secrets"
+
+    @property
+    def waiting_secrets(self) -> Path:
+        """Secrets of jobs that wait (0700 root)."""
+        return self.state_dir / "secrets"
+
+    @property
     def trash(self) -> Path:
         """Work directories of ended jobs; whatever is here is deleted."""
         return self.state_dir / "trash"
@@ -123,8 +140,9 @@ class AgentPaths:
     @property
     def directories(self) -> tuple[Path, ...]:
         """Every directory that the agent needs, parents first."""
-        kept = (self.state_dir, self.jobs, self.trash, self.uploads)
-        return (*kept, self.environments, self.launch_reports)
+        kept = (self.state_dir, self.jobs, self.trash, self.uploads, self.waiting_secrets)
+        in_memory = (self.environments, self.launch_reports, self.credentials, self.starting_secrets)
+        return kept + in_memory
 
     @property
     def lock(self) -> Path:
@@ -142,4 +160,5 @@ class AgentPaths:
             environment=self.environments / job_id,
             launch_report=self.launch_reports / job_id,
             trash=self.trash / job_id,
+            credentials=self.credentials / job_id,
         )

@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from joblet_agent.config import AgentConfig
@@ -24,7 +25,9 @@ from joblet_agent.jobs.profiles import Profiles
 from joblet_agent.jobs.registry import ActiveJob, JobRegistry
 from joblet_agent.jobs.retention import Retention
 from joblet_agent.jobs.root import DefaultRoot
+from joblet_agent.jobs.secret_check import check_secrets
 from joblet_agent.jobs.staging import UploadStaging
+from joblet_agent.jobs.submissions import Submissions, check_token
 from joblet_agent.jobs.tracker import JobTracker
 from joblet_agent.jobs.uploads import bring_uploads, check_uploads
 from joblet_agent.jobs.when import check_distance, read_when
@@ -41,9 +44,11 @@ from joblet_agent.model.job import (
     LogQuery,
     Outcome,
     Reason,
+    Token,
     new_job_id,
 )
 from joblet_agent.model.metrics import MetricsQuery, Reading
+from joblet_agent.model.secrets import NO_SECRETS, Secrets
 from joblet_agent.ports import Clock, JobStore, UnitManager
 
 NETWORKS = frozenset({"none"})
@@ -96,18 +101,47 @@ class JobService:
         self._root = root
         self._limits = limits
         self._profiles = profiles
+        self._submissions = Submissions(store)
 
-    async def run(self, spec: JobSpec, caller: Identity, uploads: Uploads = NO_UPLOADS) -> JobRecord:
+    async def close(self) -> None:
+        """Wait for nobody any more. What was accepted goes on, or is found by the next recovery."""
+        await self._submissions.close()
+
+    async def run(
+        self,
+        spec: JobSpec,
+        caller: Identity,
+        uploads: Uploads = NO_UPLOADS,
+        *,
+        secrets: Secrets = NO_SECRETS,
+        token: Token | None = None,
+    ) -> JobRecord:
         """Start the job, or let it wait if ``jobs.max_concurrent`` run; return once its command runs.
 
-        A job with a start time ahead is SCHEDULED; one whose time is past starts at once.
+        A job with a start time ahead is SCHEDULED; one whose time is past starts at once. If the caller has
+        submitted the token before, the answer is the job of that time as it is now.
 
         Raises InvalidRequest, NotPermitted, LimitReached, StoreFailed, NotFound for an upload (no job exists
         then), LaunchFailed and HostUnavailable (the job exists and is, or will be found, FAILED or
-        running; with CANNOT_STORE_FILES there is none).
+        running; with CANNOT_STORE_FILES and CANNOT_STORE_SECRETS there is none).
         """
+        if token is not None:
+            check_token(token.text)
         record = self.accept(spec, caller)
         check_uploads(record.spec, uploads, self._config.uploads.max_entries)
+        check_secrets(record.spec, secrets)
+        spec = replace(
+            record.spec,
+            secret_environment=tuple(sorted(secrets.environment)),
+            secret_files=tuple(sorted(secrets.files)),
+        )
+        record = replace(record, spec=spec, token=token)
+        admit = partial(self._admit, record, uploads, secrets, caller)
+        return self._newest(await self._submissions.make(caller.name, token, admit))
+
+    async def _admit(
+        self, record: JobRecord, uploads: Uploads, secrets: Secrets, caller: Identity
+    ) -> JobRecord:
         is_later = record.scheduled_at is not None and record.scheduled_at > record.created_at
         must_wait = not self._registry.has_room or len(self._registry.queue) > 0
         if is_later:
@@ -118,13 +152,13 @@ class JobService:
         record, delivery = self._with_uploads(record, uploads, caller)
         if is_later:
             record = replace(record, state=JobState.SCHEDULED)
-            await self._agenda.add(record, delivery)
+            await self._agenda.add(record, delivery, secrets)
             return record
         if must_wait:
             record = replace(record, state=JobState.PENDING)
-            await asyncio.shield(self._tracker.enqueue(record, delivery))
+            await asyncio.shield(self._tracker.enqueue(record, delivery, secrets))
             return record
-        job = await asyncio.shield(self._tracker.launch(record, delivery))
+        job = await asyncio.shield(self._tracker.launch(record, delivery, secrets))
         await self._until_begun(job)
         return job.record
 

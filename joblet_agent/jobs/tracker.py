@@ -2,7 +2,8 @@
 
 The order that makes kill -9 harmless between any two lines::
 
-    launch   files that came along → store INITIALIZING (uid, boot id) → its other files → StartTransientUnit
+    launch   what came along: files, secrets → store INITIALIZING (uid, boot id) → its other files
+             → StartTransientUnit
     begin    signal: store RUNNING (invocation id, pid)
     end      signal: store the outcome → wake followers → release the unit → remove what is private
     recover  read the store → ask systemd for its units → for each job: adopt, end, or explain its absence
@@ -43,12 +44,14 @@ from joblet_agent.jobs.profiles import Profiles
 from joblet_agent.jobs.registry import ActiveJob, JobRegistry
 from joblet_agent.jobs.retention import Retention
 from joblet_agent.jobs.root import DefaultRoot
+from joblet_agent.jobs.secrets import SecretKeeper, deliver_files
 from joblet_agent.jobs.tasks import Tasks
 from joblet_agent.jobs.tree import sync_tree
 from joblet_agent.jobs.uids import UidPool
 from joblet_agent.model.job import JobId, JobRecord, JobSpec, JobState, Outcome, Reason
 from joblet_agent.model.metrics import Usage
 from joblet_agent.model.profile import Profile
+from joblet_agent.model.secrets import NO_SECRETS, Secrets
 from joblet_agent.ports import (
     Accounted,
     Clock,
@@ -73,7 +76,7 @@ _log = logging.getLogger(__name__)
 
 
 class NotDelivered(HostUnavailable):
-    """The files that came with a job cannot be stored; there is no such job."""
+    """What came with a job, files or secrets, cannot be stored; there is no such job."""
 
 
 class JobTracker:
@@ -94,6 +97,7 @@ class JobTracker:
         root: DefaultRoot,
         uids: UidPool,
         retention: Retention,
+        secrets: SecretKeeper,
         boot_id: str,
         start_parallelism: int,
         profiles: Profiles,
@@ -110,6 +114,7 @@ class JobTracker:
         self._root = root
         self._uids = uids
         self._retention = retention
+        self._secrets = secrets
         self._boot_id = boot_id
         self._profiles = profiles
         self._starts = asyncio.Semaphore(start_parallelism)
@@ -133,30 +138,32 @@ class JobTracker:
 
     # -- launch ----------------------------------------------------------------------------------
 
-    def launch(self, record: JobRecord, delivery: Delivery | None = None) -> asyncio.Task[ActiveJob]:
+    def launch(
+        self, record: JobRecord, delivery: Delivery | None = None, secrets: Secrets = NO_SECRETS
+    ) -> asyncio.Task[ActiveJob]:
         """Take a slot and start the job in a task of the tracker's own, with the files of ``delivery``.
 
+        ``secrets`` are those of a job that did not wait; one that did has them put away already.
         The caller may go away: the launch goes on. The task raises what refused the launch; the
-        job is FAILED then, or unknown if its files or the store itself refused.
+        job is FAILED then, or unknown if what came with it or the store itself refused.
         """
         job = self._registry.add(record)
         job.is_launching = True
-        return self._spawn(self._launch(job, delivery), f"launch-{record.id}")
+        return self._spawn(self._launch(job, delivery, secrets), f"launch-{record.id}")
 
-    async def _launch(self, job: ActiveJob, delivery: Delivery | None) -> ActiveJob:
+    async def _launch(self, job: ActiveJob, delivery: Delivery | None, secrets: Secrets) -> ActiveJob:
         record = job.record
         own = self._paths.job(record.id)
         try:
-            if delivery is not None:
-                await self._deliver(record, delivery)
+            await self._bring(record, delivery, secrets, lasting=False)
             job.record = replace(record, uid=self._uid_for(record.spec), boot_id=self._boot_id)
             await self._store_launch(job)
-            await asyncio.to_thread(self._prepare, job.record)
+            secrets = await asyncio.to_thread(self._prepare, job.record)
         except (StoreFailed, LimitReached, NotOffered, NotDelivered) as error:
             if record.state is JobState.PENDING:  # the store knows it already
                 await self._conclude(job, start_failed(str(error)), None)
             else:
-                await asyncio.to_thread(files.remove_all, own)
+                await self._take_back(record)
                 self._forget(job)
             raise
         except OSError as error:
@@ -166,7 +173,7 @@ class JobTracker:
                 text, reason="CANNOT_PREPARE_FILES", hint=f"is the disk of {self._paths.state_dir} full?"
             ) from error
         self._keeper.keep(job.record, own, job.end)
-        plan = launch_plan(job.record, self._paths, self._root.path)
+        plan = launch_plan(job.record, self._paths, self._root.path, secrets.environment)
         try:
             async with self._starts:
                 if job.record.stop_requested:
@@ -185,8 +192,21 @@ class JobTracker:
             await self._units.stop(record.id)
         return job
 
+    async def _bring(
+        self, record: JobRecord, delivery: Delivery | None, secrets: Secrets, *, lasting: bool
+    ) -> None:
+        """Store what came with a job that has no record yet; ``lasting``: it survives a power cut."""
+        if delivery is not None:
+            await self._deliver(record, partial(_durably, delivery) if lasting else delivery)
+        if secrets:
+            await self._put_away(record, secrets, lasting=lasting)
+
+    async def _take_back(self, record: JobRecord) -> None:
+        """Remove what came with a job that gets no record."""
+        await asyncio.to_thread(files.remove_all, self._paths.job(record.id))
+        await self._discard_secrets(record)
+
     async def _deliver(self, record: JobRecord, delivery: Delivery) -> None:
-        """Put the files that came with a job into its directory, before there is a record of it."""
         own = self._paths.job(record.id)
         try:
             await asyncio.to_thread(files.deliver, own, delivery)
@@ -196,6 +216,21 @@ class JobTracker:
                 reason="CANNOT_STORE_FILES",
                 hint=f"is the disk of {self._paths.state_dir} full?",
             ) from error
+
+    async def _put_away(self, record: JobRecord, secrets: Secrets, *, lasting: bool) -> None:
+        try:
+            await asyncio.to_thread(self._secrets.put, record.id, secrets, lasting=lasting)
+        except OSError as error:
+            place = self._paths.state_dir if lasting else self._paths.run_dir
+            raise NotDelivered(
+                f"cannot run job: its secrets cannot be stored: {error.strerror}",
+                reason="CANNOT_STORE_SECRETS",
+                hint=f"is there room below {place}? secrets leave a quarter of it free",
+            ) from error
+
+    async def _discard_secrets(self, record: JobRecord) -> None:
+        if record.has_secrets:
+            await asyncio.to_thread(self._secrets.discard, record.id)
 
     def _uid_for(self, spec: JobSpec) -> int:
         profile = Profile(spec.profile or Profile.DEFAULT)
@@ -208,9 +243,16 @@ class JobTracker:
         else:
             await self._store.save(job.record)
 
-    def _prepare(self, record: JobRecord) -> None:
+    def _prepare(self, record: JobRecord) -> Secrets:
         self._root.refresh()
-        files.prepare(self._paths.job(record.id), record.uid)
+        own = self._paths.job(record.id)
+        files.prepare(own, record.uid)
+        if not record.has_secrets:
+            return NO_SECRETS
+        secrets = self._secrets.get(record.id)
+        if secrets.files:
+            deliver_files(own.credentials, secrets.files, record.uid)
+        return secrets
 
     def stop(self, job: ActiveJob, *, force: bool) -> asyncio.Task[None]:
         """Ask systemd to stop a job that has not ended, or with ``force`` to kill it.
@@ -326,7 +368,13 @@ class JobTracker:
     async def _record_begin(self, job: ActiveJob) -> None:
         if not job.is_finishing:  # the end is stored with all that the beginning told
             await self._save_until_done(job)
-        await asyncio.to_thread(self._paths.job(job.record.id).environment.unlink, missing_ok=True)
+        await asyncio.to_thread(self._discard_start, job.record)
+
+    def _discard_start(self, record: JobRecord) -> None:
+        """Remove what nobody but systemd reads, and that before the command runs."""
+        self._paths.job(record.id).environment.unlink(missing_ok=True)
+        if record.has_secrets:
+            self._secrets.discard(record.id)
 
     async def _finish(self, job: ActiveJob, status: UnitStatus) -> None:
         record = job.record
@@ -409,10 +457,18 @@ class JobTracker:
         self._retention.job_ended(job.record, has_files=has_files)
 
     async def _settle_work(self, record: JobRecord, status: UnitStatus | None) -> bool:
-        """Keep what the job has left, if it has run; return whether there is anything."""
+        """Discard its secrets and keep what it has left, if it has run; return whether there is anything."""
         has_run = record.started_at is not None or (status is not None and status.started_at is not None)
         keep = has_run and self._retention.keeps_work
-        return await asyncio.to_thread(files.settle_work, self._paths.job(record.id), keep=keep)
+
+        def settle() -> bool:
+            own = self._paths.job(record.id)
+            if record.has_secrets:  # the other private files go when the end is stored
+                files.discard_secrets(own)
+                self._secrets.discard(record.id)
+            return files.settle_work(own, keep=keep)
+
+        return await asyncio.to_thread(settle)
 
     async def _tell_failure(self, job_id: JobId) -> None:
         """Start the hook for a job that failed although systemd calls what its unit did a success."""
@@ -536,15 +592,17 @@ class JobTracker:
 
     # -- the queue ---------------------------------------------------------------------------------
 
-    def enqueue(self, record: JobRecord, delivery: Delivery | None = None) -> asyncio.Task[None]:
-        """Store the job and the files of ``delivery`` and let it wait, in a task of the tracker's own.
+    def enqueue(
+        self, record: JobRecord, delivery: Delivery | None = None, secrets: Secrets = NO_SECRETS
+    ) -> asyncio.Task[None]:
+        """Store the job, the files of ``delivery`` and its secrets, and let it wait.
 
-        The task raises what refused; the job is unknown then.
+        In a task of the tracker's own, which raises what refused; the job is unknown then.
         """
-        return self._spawn(self._enqueue(record, delivery), f"enqueue-{record.id}")
+        return self._spawn(self._enqueue(record, delivery, secrets), f"enqueue-{record.id}")
 
-    async def _enqueue(self, record: JobRecord, delivery: Delivery | None) -> None:
-        await self._store_unstarted(record, delivery)
+    async def _enqueue(self, record: JobRecord, delivery: Delivery | None, secrets: Secrets) -> None:
+        await self._store_unstarted(record, delivery, secrets)
         self.take_in(record.id)
 
     def take_in(self, job_id: JobId) -> None:
@@ -552,23 +610,24 @@ class JobTracker:
         self._registry.queue.append(job_id)
         self.start_waiting()
 
-    def store_unstarted(self, record: JobRecord, delivery: Delivery | None) -> asyncio.Task[None]:
-        """Store a job that starts later, and its files; as ``enqueue``, but it is in no queue."""
-        return self._spawn(self._store_unstarted(record, delivery), f"store-{record.id}")
+    def store_unstarted(
+        self, record: JobRecord, delivery: Delivery | None, secrets: Secrets = NO_SECRETS
+    ) -> asyncio.Task[None]:
+        """Store a job that starts later, and what came with it; as ``enqueue``, but it is in no queue."""
+        return self._spawn(self._store_unstarted(record, delivery, secrets), f"store-{record.id}")
 
-    async def _store_unstarted(self, record: JobRecord, delivery: Delivery | None) -> None:
-        if delivery is not None:
-            # The record survives a power cut, so must what came with it.
-            await self._deliver(record, partial(_durably, delivery))
+    async def _store_unstarted(self, record: JobRecord, delivery: Delivery | None, secrets: Secrets) -> None:
         try:
+            await self._bring(record, delivery, secrets, lasting=True)
             await self._store.save(record)
-        except StoreFailed:
-            await asyncio.to_thread(files.remove_all, self._paths.job(record.id))
+        except (StoreFailed, NotDelivered):
+            await self._take_back(record)
             raise
 
-    async def unstore(self, job_id: JobId) -> None:
-        """Forget a job that was stored and then refused, with its files. Raises StoreFailed."""
-        await self._retention.delete([job_id])
+    async def unstore(self, record: JobRecord) -> None:
+        """Forget a job that was stored and then refused, with what came with it. Raises StoreFailed."""
+        await self._discard_secrets(record)
+        await self._retention.delete([record.id])
 
     def withdraw(self, record: JobRecord) -> asyncio.Task[None]:
         """Store the end of a job that was taken out of the queue; it waits again if that fails."""
@@ -587,6 +646,7 @@ class JobTracker:
 
     async def _end_unstarted(self, record: JobRecord) -> None:
         await self._store.save(record)
+        await self._discard_secrets(record)
         self._registry.announce_end(record.id)
         await asyncio.to_thread(files.remove_work, self._paths.job(record.id))
         self._retention.job_ended(record, has_files=False)
@@ -620,7 +680,8 @@ class JobTracker:
     async def recover(self) -> None:
         """Adopt what the store and systemd know. Call once, before the first launch."""
         on_disk = await asyncio.to_thread(files.homes, self._paths)  # later ones are of jobs on their way
-        for record in await self._store.unfinished():
+        unfinished = await self._store.unfinished()
+        for record in unfinished:
             if record.state is JobState.SCHEDULED:
                 continue  # jobs/agenda.py has it until it is due
             if record.state is JobState.PENDING and not record.boot_id:
@@ -631,7 +692,10 @@ class JobTracker:
             if record.started_at is not None:
                 job.begun.set()
         active = {job.record.id for job in self._registry}
-        await asyncio.to_thread(files.remove_leftovers, self._paths, active)
+        started = {job.record.id for job in self._registry if job.record.started_at is not None}
+        await asyncio.to_thread(files.remove_leftovers, self._paths, active, started)
+        to_start = {record.id for record in unfinished} - started
+        await asyncio.to_thread(self._secrets.discard_all_but, to_start)
         await self._resync()
         self._spawn(self._resync_on_demand(), "resync")
         self._spawn(self._pump(), "queue")
@@ -686,7 +750,7 @@ class JobTracker:
                 if status.phase in _RUNS:
                     await self._catch_up(job)
         for job_id in present.keys() - {job.record.id for job in self._registry}:
-            await self._put_away(present[job_id])
+            await self._dismiss(present[job_id])
 
     async def _catch_up(self, job: ActiveJob) -> None:
         """Ask systemd again for what was asked for, but perhaps never sent."""
@@ -698,7 +762,7 @@ class JobTracker:
         if job.record.stop_requested:
             await self._units.stop(job.record.id)
 
-    async def _put_away(self, status: UnitStatus) -> None:
+    async def _dismiss(self, status: UnitStatus) -> None:
         record = await self._store.get(status.job_id)
         if record is None:
             _log.warning("stopping unit of job %s: there is no record of it", status.job_id)
@@ -711,9 +775,9 @@ class JobTracker:
         record = job.record
         if record.boot_id != self._boot_id:
             await self._conclude(job, _host_rebooted(), None)
-        elif record.state is JobState.PENDING:
+        elif record.state is JobState.PENDING or _is_awaited(record):
             self._uids.give_back(record.uid)
-            self.launch(replace(record, uid=0, boot_id=""))
+            self.launch(replace(record, state=JobState.PENDING, uid=0, boot_id=""))
         elif not record.invocation_id:
             never = start_failed("the agent was restarted before systemd had accepted the job")
             await self._conclude(job, _stopped_before_start() if record.stop_requested else never, None)
@@ -741,6 +805,11 @@ def _is_foreign(record: JobRecord, status: UnitStatus) -> bool:
 
 def _has_ended(record: JobRecord) -> WrongState:
     return WrongState(f"cannot change job {record.id[:8]}: it has ended", reason="JOB_ENDED")
+
+
+def _is_awaited(record: JobRecord) -> bool:
+    """Tell whether a job that never started is started again: who repeats its token counts on it."""
+    return bool(record.token and not record.invocation_id and not record.stop_requested)
 
 
 def _stopped_before_start() -> Outcome:

@@ -100,6 +100,10 @@ class JobSpec:
     """Most bytes in ``/work``, which then is memory and gone with the job; 0 for a directory on disk."""
     uploads: tuple[str, ...] = ()
     """The first paths of the files that came with the job (jobs/upload_check.py, MOST_TOLD)."""
+    secret_environment: tuple[str, ...] = ()
+    """Names of secret variables; their values are never in a record (jobs/secrets.py)."""
+    secret_files: tuple[str, ...] = ()
+    """Names of secret files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,16 @@ class Outcome:
     """Number of the signal that ended the command; 0 for none."""
     message: str = ""
     """One sentence for people; empty when the state says it all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """Marks a submission: whoever repeats it with the same text gets the same job."""
+
+    text: str
+    """What the caller chose; each caller has texts of their own."""
+    digest: str
+    """Hash of what was asked for: the same text with another request is a mistake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +163,13 @@ class JobRecord:
     """What an ended job used; None if nothing of it ran, or nobody knows."""
     unapplied_limits: tuple[str, ...] = ()
     """Limits that were changed, and that systemd may not have taken over yet."""
+    token: Token | None = None
+    """What its submission is known by, so that a repeated one finds it."""
+
+    @property
+    def has_secrets(self) -> bool:
+        """True when the job gets something that is not in this record."""
+        return bool(self.spec.secret_environment or self.spec.secret_files)
 
     @property
     def has_ended(self) -> bool:

@@ -16,11 +16,13 @@ from joblet_agent.model.job import (
     Outcome,
 )
 from joblet_agent.model.metrics import Usage
+from joblet_agent.model.secrets import Secrets
 from joblet_agent.pb import joblet_pb2 as pb
 from joblet_agent.rpc.limits import all_limit_fields, limit_fields, resources_from_proto, timeout_text
 from joblet_agent.rpc.offered import refuse_options
 
 DEFAULT_WORK_DIR = "/work"
+HIDDEN = "***"
 PID_ISOLATION = "namespace"
 """Every job has a PID namespace (units/joblet-launch)."""
 
@@ -60,6 +62,11 @@ def uploads_from_proto(request: pb.RunJobRequest) -> Uploads:
         for each in request.uploads
     )
     return Uploads(files=files, staged_id=request.upload_id)
+
+
+def secrets_from_proto(request: pb.RunJobRequest) -> Secrets:
+    """Return the secrets of the request."""
+    return Secrets(dict(request.secret_environment), dict(request.secret_files))
 
 
 def log_query_from_proto(request: pb.GetJobLogsRequest) -> LogQuery:
@@ -143,6 +150,7 @@ def job_to_proto(record: JobRecord, *, queue_position: int) -> pb.Job:
         exit_code=published_exit_code(record),
         scheduled_time=rfc3339(record.scheduled_at),
         environment=record.spec.environment,
+        secret_environment=dict.fromkeys(record.spec.secret_environment, HIDDEN),
         reason=outcome.reason.value,
         signal=outcome.signal,
         queue_position=queue_position,
@@ -178,6 +186,7 @@ def status_to_proto(
         exit_code=published_exit_code(record),
         scheduled_time=rfc3339(record.scheduled_at),
         environment=record.spec.environment,
+        secret_environment=dict.fromkeys(record.spec.secret_environment, HIDDEN),
         network=record.spec.network,
         work_dir=record.spec.work_dir or DEFAULT_WORK_DIR,
         uploads=record.spec.uploads,
@@ -198,6 +207,7 @@ def status_to_proto(
         profile=record.spec.profile,
         schedule_uuid=record.schedule_id,
         schedule=record.spec.schedule,
+        secret_files=record.spec.secret_files,
         usage=usage_to_proto(record.usage),
         paused=record.paused,
         **all_limit_fields(record.spec.resources),

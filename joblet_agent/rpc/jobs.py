@@ -13,6 +13,7 @@ from joblet_agent.rpc.auth import caller
 from joblet_agent.rpc.convert import (
     job_to_proto,
     log_query_from_proto,
+    secrets_from_proto,
     spec_from_proto,
     started_to_proto,
     status_to_proto,
@@ -23,6 +24,7 @@ from joblet_agent.rpc.handlers import Context
 from joblet_agent.rpc.metrics import metrics_query_from_proto, reading_to_proto
 from joblet_agent.rpc.schedules import check_recurring, created_to_proto, is_recurring
 from joblet_agent.rpc.services import Jobs, Schedules
+from joblet_agent.rpc.tokens import token_from_proto
 
 LIST_PAGE = 500
 """Jobs that ListJobs converts at a stretch: the event loop is free again every few milliseconds."""
@@ -41,7 +43,13 @@ class JobServicer:
         if is_recurring(request):
             check_recurring(request)
             return created_to_proto(await self._schedules.create(spec_from_proto(request), caller()))
-        record = await self._jobs.run(spec_from_proto(request), caller(), uploads_from_proto(request))
+        record = await self._jobs.run(
+            spec_from_proto(request),
+            caller(),
+            uploads_from_proto(request),
+            secrets=secrets_from_proto(request),
+            token=token_from_proto(request),
+        )
         return started_to_proto(record, queue_position=self._jobs.queue_position(record.id))
 
     async def GetJobStatus(

@@ -26,9 +26,6 @@ REFUSED_OPTIONS = {
     "workflow_uuid": Option("workflow_uuid", _NO_WORKFLOWS, _LEAVE_OUT),
     "job_uuid": Option("job_uuid", "it makes the UUID of a job itself", "read the UUID from the reply"),
     "requirements": Option("requirements", _NO_WORKFLOWS, "run the job when the others have ended"),
-    "secret_environment": Option(
-        "--secret-env", "it cannot keep a variable secret", "let the command read the secret from elsewhere"
-    ),
     "gpu_count": Option("--gpu", _NO_GPU, _LEAVE_OUT),
     "gpu_memory_mb": Option("--gpu-memory", _NO_GPU, _LEAVE_OUT),
 }

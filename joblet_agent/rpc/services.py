@@ -19,10 +19,12 @@ from joblet_agent.model.job import (
     JobSpec,
     LogQuery,
     Outcome,
+    Token,
 )
 from joblet_agent.model.metrics import MetricsQuery, Reading
 from joblet_agent.model.node import Node
 from joblet_agent.model.schedule import Schedule, ScheduleId
+from joblet_agent.model.secrets import NO_SECRETS, Secrets
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -34,8 +36,19 @@ class Jobs(Protocol):
     AmbiguousId before it does anything.
     """
 
-    async def run(self, spec: JobSpec, caller: Identity, uploads: Uploads = NO_UPLOADS) -> JobRecord:
-        """Check and accept a job with its files; return once it is started or safely queued."""
+    async def run(
+        self,
+        spec: JobSpec,
+        caller: Identity,
+        uploads: Uploads = NO_UPLOADS,
+        *,
+        secrets: Secrets = NO_SECRETS,
+        token: Token | None = None,
+    ) -> JobRecord:
+        """Check and accept a job with its files; return once it is started or safely queued.
+
+        With a token that the caller has used before, return the job of that time.
+        """
         ...
 
     async def get(self, given: str) -> JobRecord:

@@ -11,12 +11,12 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from joblet_agent.model.job import JobId, JobRecord, JobSpec, JobState, Outcome, Reason
+from joblet_agent.model.job import JobId, JobRecord, JobSpec, JobState, Outcome, Reason, Token
 from joblet_agent.model.metrics import FIGURES, Usage
 from joblet_agent.model.resources import NOTHING, Resources
 
-Row = tuple[str, str, str, str, int, int | None, bytes]
-"""id, state, name, schedule_id, created_usec, ended_usec, record."""
+Row = tuple[str, str, str, str, str, int, int | None, bytes]
+"""id, state, name, schedule_id, submission, created_usec, ended_usec, record."""
 
 T = TypeVar("T")
 
@@ -39,10 +39,16 @@ def row_of(record: JobRecord) -> Row:
         record.state.value,
         record.spec.name,
         record.schedule_id,
+        submission_of(record.started_by, record.token.text) if record.token else "",
         usec_of(record.created_at),
         None if ended is None else usec_of(ended),
         json_of(record),
     )
+
+
+def submission_of(caller: str, token: str) -> str:
+    """Return what no two jobs have in common. A token is one line, whatever a caller's name is."""
+    return f"{token}\n{caller}"
 
 
 def json_of(record: JobRecord) -> bytes:
@@ -74,6 +80,7 @@ def record_of(job_id: str, state: str, name: str, created_usec: int, record: byt
             schedule_id=stored.take("schedule_id", str, ""),
             usage=_usage(stored),
             unapplied_limits=stored.texts("unapplied_limits"),
+            token=_token(stored),
         )
     # json and Enum raise ValueError; times out of range OverflowError; deep nesting RecursionError.
     except (ValueError, OverflowError, RecursionError) as error:
@@ -106,6 +113,8 @@ def _record_fields(record: JobRecord) -> dict[str, object]:
             schedule=spec.schedule,
             skip_missed=spec.skip_missed,
             resources=_resource_fields(spec.resources),
+            secret_environment=spec.secret_environment,
+            secret_files=spec.secret_files,
             started_by=record.started_by,
             uid=record.uid,
             boot_id=record.boot_id,
@@ -117,6 +126,7 @@ def _record_fields(record: JobRecord) -> dict[str, object]:
             journal_offset=record.journal_offset,
             schedule_id=record.schedule_id,
             unapplied_limits=record.unapplied_limits,
+            token={"text": record.token.text, "digest": record.token.digest} if record.token else None,
         ),
         **({} if record.usage is None else {"usage": _without_nothing(**asdict(record.usage))}),
     }
@@ -197,6 +207,8 @@ def _spec(stored: _Fields, name: str) -> JobSpec:
         schedule=stored.take("schedule", str, ""),
         skip_missed=stored.take("skip_missed", bool, False),
         resources=_resources(stored),
+        secret_environment=stored.texts("secret_environment"),
+        secret_files=stored.texts("secret_files"),
     )
 
 
@@ -236,6 +248,11 @@ def _usage(stored: _Fields) -> Usage | None:
         return None
     figures = {name: usage.take(name, int, 0) for name in FIGURES}
     return Usage(**figures, is_partial=usage.take("is_partial", bool, False))
+
+
+def _token(stored: _Fields) -> Token | None:
+    token = stored.inner("token")
+    return Token(token.take("text", str, ""), token.take("digest", str, "")) if token else None
 
 
 def time_of(usec: int) -> datetime:

@@ -110,10 +110,17 @@ _EVENTS = (
     """,  # noqa: S608 - numbers of ours
 )
 
-MIGRATIONS: Sequence[Sequence[str]] = (_VERSION_1, _SCHEDULES, _EVENTS)
+# A submission (records.py) makes one job: no two rows may have the same.
+_SUBMISSIONS = (
+    "ALTER TABLE jobs ADD COLUMN submission TEXT NOT NULL DEFAULT ''",
+    "CREATE UNIQUE INDEX jobs_by_submission ON jobs (submission) WHERE submission <> ''",
+)
+
+MIGRATIONS: Sequence[Sequence[str]] = (_VERSION_1, _SCHEDULES, _EVENTS, _SUBMISSIONS)
 
 PROBES = (
-    "SELECT number, id, state, name, created_usec, ended_usec, record, schedule_id FROM jobs LIMIT 0",
+    "SELECT number, id, state, name, created_usec, ended_usec, record, schedule_id, "
+    "submission FROM jobs LIMIT 0",
     "SELECT id, state, name, created_usec, ended_usec, record, message FROM broken_jobs LIMIT 0",
     "SELECT id, name, calendar, paused, created_usec, next_usec, last_usec, last_job, started, skipped, "
     "skipped_reason, template FROM schedules LIMIT 0",

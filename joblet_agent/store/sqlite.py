@@ -15,7 +15,7 @@ from joblet_agent.store.commits import read_one_by_one
 from joblet_agent.store.event_log import EventPulse, SqliteEventLog
 from joblet_agent.store.opening import open_for_reading, open_for_writing
 from joblet_agent.store.pages import position_of
-from joblet_agent.store.records import row_of
+from joblet_agent.store.records import row_of, submission_of
 from joblet_agent.store.schedules import SqliteScheduleStore
 from joblet_agent.store.worker import Worker
 
@@ -75,6 +75,12 @@ class SqliteJobStore:
     async def get(self, job_id: JobId) -> JobRecord | None:
         """Return the record of exactly this id."""
         found = await self._sound(await self._reader.do(partial(statements.get, job_id=job_id)))
+        return found[0] if found else None
+
+    async def submitted(self, caller: str, token: str) -> JobRecord | None:
+        """Return the job that this caller's submission with this token made."""
+        read = partial(statements.submitted, submission=submission_of(caller, token))
+        found = await self._sound(await self._reader.do(read))
         return found[0] if found else None
 
     async def find(self, prefix: str, *, most: int) -> Sequence[JobId]:

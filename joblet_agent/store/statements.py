@@ -14,11 +14,11 @@ from joblet_agent.store.records import BrokenRecord, Row, record_of, time_of, us
 _PAGE_BYTES = 16 * 1024 * 1024
 
 _SAVE = """
-    INSERT INTO jobs (id, state, name, schedule_id, created_usec, ended_usec, record)
-    VALUES (?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO jobs (id, state, name, schedule_id, submission, created_usec, ended_usec, record)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (id) DO UPDATE SET state = excluded.state, name = excluded.name,
-    schedule_id = excluded.schedule_id, created_usec = excluded.created_usec,
-    ended_usec = excluded.ended_usec, record = excluded.record
+    schedule_id = excluded.schedule_id, submission = excluded.submission,
+    created_usec = excluded.created_usec, ended_usec = excluded.ended_usec, record = excluded.record
 """
 _COPY_BROKEN = """
     INSERT INTO broken_jobs (id, state, name, created_usec, ended_usec, record, message)
@@ -71,6 +71,13 @@ def set_aside(connection: sqlite3.Connection, broken: Sequence[BrokenRow]) -> No
 def get(connection: sqlite3.Connection, job_id: JobId) -> Decoded:
     """Read one record."""
     return _decode(connection.execute(f"{SELECT} WHERE id = ?", (job_id,)))
+
+
+def submitted(connection: sqlite3.Connection, submission: str) -> Decoded:
+    """Read the record that a submission made."""
+    # The second half tells the planner that the partial index serves.
+    sql = f"{SELECT} WHERE submission = ? AND submission <> ''"
+    return _decode(connection.execute(sql, (submission,)))
 
 
 def find(connection: sqlite3.Connection, prefix: str, most: int) -> list[JobId]:

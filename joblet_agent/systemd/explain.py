@@ -9,8 +9,8 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from joblet_agent.model.job import ExplainedProperty, Explanation
-from joblet_agent.ports import LaunchPlan
+from joblet_agent.model.job import ExplainedProperty, Explanation, JobSpec
+from joblet_agent.ports import CREDENTIALS_DIRECTORY, LaunchPlan
 from joblet_agent.systemd.environment import launch_variables
 from joblet_agent.systemd.limits import cpus_of_mask
 from joblet_agent.systemd.names import unit_name
@@ -47,8 +47,18 @@ def explain_unit(plan: LaunchPlan, settings: UnitSettings) -> Explanation:
         notes=(
             "the command line uses the job's /work, which exists until the job has ended",
             "words of the command arrive as JOBLET_ARG_n, variables as JOBLET_ENV_NAME (joblet-launch)",
+            *_notes_on_secrets(plan.spec),
         ),
     )
+
+
+def _notes_on_secrets(spec: JobSpec) -> list[str]:
+    notes = []
+    if spec.secret_environment:
+        notes.append(f"*** stands for the secret variables: {', '.join(spec.secret_environment)}")
+    if spec.secret_files:
+        notes.append(f"{CREDENTIALS_DIRECTORY} has the secret files: {', '.join(spec.secret_files)}")
+    return notes
 
 
 def _systemd_run(plan: LaunchPlan, properties: list[tuple[Property, str, str]]) -> str:

@@ -11,7 +11,7 @@ from typing import Final
 
 from joblet_agent.model.job import JobId
 from joblet_agent.model.profile import Profile
-from joblet_agent.ports import LaunchPlan
+from joblet_agent.ports import CREDENTIALS_DIRECTORY, LaunchPlan
 from joblet_agent.systemd.limits import limit_properties
 from joblet_agent.systemd.names import AGENT_UNIT, JOBS_SLICE, control_group
 from joblet_agent.systemd.property import Property, Value
@@ -111,11 +111,18 @@ def _command(plan: LaunchPlan, settings: UnitSettings) -> list[Property]:
 
 
 def _files(plan: LaunchPlan, settings: UnitSettings) -> list[Property]:
+    own_group = control_group(plan.job_id, settings.cgroup_root)
+    # The control group for the launcher, which takes it away before the command begins. A start does not
+    # depend on it: without it the final figures are less complete.
+    read_only: list[Value] = [["/usr", "/usr", False, 0], [str(own_group), "/mnt", True, 0]]
+    if plan.credentials is not None:
+        # Not LoadCredential=: what it makes is readable by the unit's user alone, which is the launcher's
+        # root, and not by the user that the launcher turns into.
+        read_only.append([str(plan.credentials), CREDENTIALS_DIRECTORY, False, 0])
     # Inodes are memory, too: left alone, an eighth of the host's. So many as mke2fs(8) would make.
     inodes = settings.tmp_size // _BYTES_PER_INODE
     small = f"size={settings.tmp_size},nr_inodes={inodes},mode=1777,nosuid,nodev"
     memory: list[Value] = [["/tmp", small], ["/dev/shm", small]]  # noqa: S108
-    own_group = control_group(plan.job_id, settings.cgroup_root)
     if plan.spec.work_size:  # without project quotas nothing else limits one directory
         own = f"size={plan.spec.work_size},mode=755,uid={plan.uid},gid={plan.uid},nosuid,nodev"
         memory.append(["/work", own])
@@ -125,10 +132,8 @@ def _files(plan: LaunchPlan, settings: UnitSettings) -> list[Property]:
         Property(
             "BindReadOnlyPaths",
             "a(ssbt)",
-            # The control group for the launcher, which takes it away before the command begins. A start
-            # does not depend on it: without it the final figures are less complete.
-            [["/usr", "/usr", False, 0], [str(own_group), "/mnt", True, 0]],
-            "the host's programs; final figures",
+            read_only,
+            "the host's programs; final figures" + ("; --secret-file" if plan.credentials else ""),
             "systemd.exec(5)",
         ),
         Property(

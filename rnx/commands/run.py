@@ -80,8 +80,10 @@ def _request_fields(flags: FlagValues, command: Sequence[str]) -> dict[str, Any]
     from rnx.environment import read_variables, warnings  # noqa: PLC0415
     from rnx.limits import limit_fields, read_bytes  # noqa: PLC0415
 
-    environment = read_variables("--env", _many(flags, "env"))
-    secrets = read_variables("--secret-env", _many(flags, "secret_env"))
+    environment = read_variables("--env", _many(flags, "env"), _many(flags, "env_file"))
+    secrets = read_variables(
+        "--secret-env", _many(flags, "secret_env"), _many(flags, "secret_env_file"), own=os.environ
+    )
     for warning in warnings([*environment, *secrets]):
         print(f"rnx: warning: {warning}", file=sys.stderr)
     return {
@@ -90,6 +92,8 @@ def _request_fields(flags: FlagValues, command: Sequence[str]) -> dict[str, Any]
         "name": flags.get("name", ""),
         "environment": environment,
         "secret_environment": secrets,
+        "secret_files": _secret_files(flags),
+        "token": flags.get("token", ""),
         "work_dir": flags.get("workdir", ""),
         "network": flags.get("network", ""),
         "profile": flags.get("profile", ""),
@@ -132,6 +136,15 @@ def _uploads(flags: FlagValues) -> "list[Upload]":
     from rnx.uploads import find_uploads  # noqa: PLC0415
 
     return find_uploads(files, directories)
+
+
+def _secret_files(flags: FlagValues) -> dict[str, bytes]:
+    words = _many(flags, "secret_file")
+    if not words:
+        return {}
+    from rnx.secret_files import read_secret_files  # noqa: PLC0415
+
+    return read_secret_files(words)
 
 
 def _schedule(flags: FlagValues) -> str:
@@ -197,6 +210,7 @@ def _as_data(reply: Any, request: Any, file_count: int, typed: str) -> dict[str,
         "files_uploaded": file_count,
         "env_vars": len(request.environment),
         "secret_env_vars": len(request.secret_environment),
+        "secret_files": len(request.secret_files),
         "queue_position": reply.queue_position,
     }
     return data | {key: value for key, value in when_set.items() if value}
@@ -219,5 +233,6 @@ def _as_text(reply: Any, request: Any, file_count: int, typed: str) -> str:
         "Files: {} uploaded successfully": file_count,
         "Environment: {} variables set": len(request.environment),
         "Secret Environment: {} variables set": len(request.secret_environment),
+        "Secret Files: {} placed": len(request.secret_files),
     }
     return "\n".join(lines + [text.format(count) for text, count in counts.items() if count])

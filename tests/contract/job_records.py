@@ -4,7 +4,7 @@ import uuid
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from joblet_agent.model.job import JobId, JobRecord, JobSpec, JobState, Outcome, Reason
+from joblet_agent.model.job import JobId, JobRecord, JobSpec, JobState, Outcome, Reason, Token
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -41,6 +41,8 @@ def full_record(number: int) -> JobRecord:
             profile="",
             schedule="Mon..Fri 02:00",
             skip_missed=True,
+            secret_environment=("KEY", "S"),
+            secret_files=("key.pem",),
         ),
         state=JobState.FAILED,
         created_at=START + timedelta(microseconds=1),
@@ -57,4 +59,5 @@ def full_record(number: int) -> JobRecord:
         journal_offset=2**62,
         scheduled_at=datetime(2026, 3, 1, 12, 0, 0, 1, tzinfo=UTC),
         schedule_id="7f3a0000-0000-4000-8000-0000000000ff",
+        token=Token("täken", "ab" * 32),
     )

@@ -198,7 +198,7 @@ HOST_PLACES = [
     "/opt",
     "/srv",
     "/run/joblet",
-    "/run/credentials",
+    "/run/secrets",
     "/run/systemd/private",
     "/run/systemd/notify",
     "/run/systemd/journal",

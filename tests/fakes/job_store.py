@@ -30,6 +30,12 @@ class MemoryJobStore:
     async def get(self, job_id: JobId) -> JobRecord | None:
         return self.records.get(job_id)
 
+    async def submitted(self, caller: str, token: str) -> JobRecord | None:
+        for record in self.records.values():
+            if record.token and (record.started_by, record.token.text) == (caller, token):
+                return record
+        return None
+
     async def find(self, prefix: str, *, most: int) -> Sequence[JobId]:
         return sorted(job_id for job_id in self.records if job_id.startswith(prefix))[:most]
 

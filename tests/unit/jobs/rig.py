@@ -27,6 +27,7 @@ from joblet_agent.jobs.profiles import Profiles
 from joblet_agent.jobs.registry import JobRegistry
 from joblet_agent.jobs.retention import Retention
 from joblet_agent.jobs.root import DefaultRoot
+from joblet_agent.jobs.secrets import SecretKeeper
 from joblet_agent.jobs.service import JobService
 from joblet_agent.jobs.staging import UploadStaging
 from joblet_agent.jobs.timers import TimerKeeper
@@ -168,6 +169,7 @@ class Core:
             root=self.root,
             uids=self.uids,
             retention=self.retention,
+            secrets=SecretKeeper(fleeting=host.paths.starting_secrets, lasting=host.paths.waiting_secrets),
             boot_id=boot_id,
             start_parallelism=jobs.start_parallelism,
             profiles=offered,
@@ -221,7 +223,7 @@ class Core:
         await self.timers.recover()
 
     async def close(self) -> None:
-        for owner in (self.timers, self.schedules, self.agenda):
+        for owner in (self.service, self.timers, self.schedules, self.agenda):
             await owner.close()
         await self.retention.close()
         await self.tracker.close()

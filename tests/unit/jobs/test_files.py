@@ -8,6 +8,7 @@ import pytest
 
 from joblet_agent.jobs import files
 from joblet_agent.jobs.paths import AgentPaths, JobPaths
+from joblet_agent.jobs.secrets import deliver_files
 from joblet_agent.model.job import new_job_id
 
 UID = 1_879_048_192
@@ -16,7 +17,7 @@ UID = 1_879_048_192
 @pytest.fixture
 def agent(tmp_path: Path) -> AgentPaths:
     paths = AgentPaths(tmp_path / "state", tmp_path / "run")
-    for directory in (paths.jobs, paths.trash, paths.environments, paths.launch_reports):
+    for directory in paths.directories:
         directory.mkdir(parents=True)
     return paths
 
@@ -174,6 +175,12 @@ def test_leftovers_of_dead_jobs_go_and_those_of_active_ones_stay(agent: AgentPat
     for paths in (dead, job):
         paths.environment.write_text("X=1")
     files.discard_work(dead)
-    files.remove_leftovers(agent, {job.home.name})
-    assert not any(path.exists() for path in (dead.environment, dead.launch_report, dead.trash))
-    assert all(path.exists() for path in (job.environment, job.launch_report, job.work))
+    for paths in (dead, job):
+        deliver_files(paths.credentials, {"key": b"x"}, UID)
+    files.remove_leftovers(agent, {job.home.name}, started=set())
+    gone = (dead.environment, dead.launch_report, dead.trash, dead.credentials)
+    assert not any(path.exists() for path in gone)
+    assert all(path.exists() for path in (job.environment, job.launch_report, job.work, job.credentials))
+    files.remove_leftovers(agent, {job.home.name}, started={job.home.name})
+    assert not job.environment.exists()
+    assert job.credentials.exists()

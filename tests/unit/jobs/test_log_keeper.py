@@ -65,7 +65,7 @@ def run(tmp_path: Path, case: Callable[[Kept], Awaitable[None]], *, copies: bool
         home = tmp_path / "job"
         home.mkdir()
         kept = Kept(
-            JobPaths(home, tmp_path / "env", tmp_path / "report", tmp_path / "trash"),
+            JobPaths(home, tmp_path / "env", tmp_path / "report", tmp_path / "trash", tmp_path / "secrets"),
             FakeJournalCopy() if copies else None,
         )
         kept.write(b"")

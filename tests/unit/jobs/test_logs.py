@@ -45,7 +45,9 @@ def with_job(home: Path, case: Callable[[Job], Awaitable[None]], *, max_size: in
     async def run() -> None:
         watcher = FakeFileWatcher()
         reader = LogReader(watcher, max_size=max_size)
-        paths = JobPaths(home / "job", home / "environment", home / "report", home / "trash")
+        paths = JobPaths(
+            home / "job", home / "environment", home / "report", home / "trash", home / "credentials"
+        )
         try:
             await asyncio.wait_for(case(Job(paths, reader, watcher, JobEnd())), _SOON)
         finally:

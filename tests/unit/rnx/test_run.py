@@ -117,7 +117,7 @@ def test_a_mebibyte_of_arguments_passes(agent: FakeAgent, rnx: Rnx) -> None:
 def test_bytes_that_are_not_utf8_are_refused_before_sending(agent: FakeAgent, rnx: Rnx) -> None:
     result = rnx("run", "echo", "ok", "\udcff")
     assert result.status == 2
-    assert "rnx: cannot send argument 4: not valid UTF-8: b'\\xff'\n" in result.err
+    assert "rnx: cannot send argument 4: not valid UTF-8\n" in result.err
     assert agent.requests == []
 
 
@@ -128,8 +128,13 @@ def test_bytes_that_are_not_utf8_are_refused_before_sending(agent: FakeAgent, rn
         (["--"], "must specify a command to run"),
         (["-e", "NOTHING", "true"], "cannot read --env: expected KEY=VALUE, there is no ="),
         (["-e", "=x", "true"], "cannot read --env: expected KEY=VALUE, the name is empty"),
-        (["-s", "1A=secret", "true"], "cannot set variable 1A: a name is made of letters"),
-        (["-e", "A=" + "x" * 32769, "true"], "its value has 32769 bytes, the limit is 32768"),
+        (["-s", "1A=geheim", "true"], "cannot read --secret-env: a name is made of letters"),
+        (["-s", "geheim!", "true"], "cannot read --secret-env: expected KEY=VALUE, or KEY of a variable"),
+        (["-s", "UNSET", "true"], "cannot read --secret-env: variable UNSET is not set here"),
+        (["-s", "A=geheim\0", "true"], "cannot read --secret-env: the value of A contains a NUL byte"),
+        (["-e", "A=" + "x" * 32769, "true"], "the value of A has 32769 bytes, the limit is 32768"),
+        (["--secret-file=geheim", "true"], "cannot read --secret-file: expected NAME=PATH"),
+        (["--secret-file==/etc/passwd", "true"], "cannot read --secret-file: expected NAME=PATH"),
         (["--gpu-memory=lots", "true"], "cannot read --gpu-memory=lots"),
         (["--gpu-memory=9999999GB", "true"], "the largest size is"),
         (["--schedule=0s", "true"], "cannot read --schedule=0s: expected 1 second to 365 days"),
@@ -143,8 +148,66 @@ def test_a_wrong_line_is_refused_before_sending(
     result = rnx("run", *words)
     assert result.status == 2
     assert text in result.err
-    assert "secret" not in result.err
+    assert "geheim" not in result.err
     assert result.out == ""
+    assert agent.requests == []
+
+
+def test_variables_come_from_files_and_from_our_environment(
+    agent: FakeAgent, rnx: Rnx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.env").write_bytes(b"# comment\n\n  # another\nA=1\n B = x=y # kept \r\nC=file\n")
+    (tmp_path / "b.env").write_text("A=2")
+    (tmp_path / "s.env").write_text("KEY=geheim\nOTHER=\n")
+    (tmp_path / "key.pem").write_bytes(b"\xffgeheim\0")
+    monkeypatch.setenv("TOKEN", "a=b")
+    result = rnx(
+        *("--json", "run", "--env=C=flag", "--env-file=a.env", "--env-file", "b.env", "--token=t"),
+        *("--secret-env-file=s.env", "-s", "TOKEN", "--secret-file=key=key.pem", "true"),
+    )
+    (request,) = agent.asked("RunJob")
+    assert request.environment == {"A": "2", "B": " x=y # kept ", "C": "flag"}
+    assert request.secret_environment == {"KEY": "geheim", "OTHER": "", "TOKEN": "a=b"}
+    assert request.secret_files == {"key": b"\xffgeheim\0"}
+    assert request.token == "t"
+    counts = json.loads(result.out)
+    assert (counts["env_vars"], counts["secret_env_vars"], counts["secret_files"]) == (3, 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"A=1\ngeheim\n", "cannot read v.env, line 2: expected KEY=VALUE, there is no ="),
+        (b"\n\nge heim=1", "cannot read v.env, line 3: a name is made of letters"),
+        (b"A=geheim\xff", "cannot read v.env, line 1: not valid UTF-8"),
+        (b"A=geheim\0", "cannot read v.env, line 1: the value of A contains a NUL byte"),
+        (b"A=" + b"x" * 32769, "cannot read v.env, line 1: the value of A has 32769 bytes"),
+    ],
+)
+@pytest.mark.parametrize("flag", ["--env-file", "--secret-env-file"])
+def test_a_wrong_line_of_a_file_is_told_by_its_number(
+    agent: FakeAgent, rnx: Rnx, tmp_path: Path, content: bytes, text: str, flag: str
+) -> None:
+    (tmp_path / "v.env").write_bytes(content)
+    result = rnx("run", f"{flag}=v.env", "true")
+    assert result.status == 2
+    assert text in result.err
+    assert "heim" not in result.err
+    assert agent.requests == []
+
+
+@pytest.mark.parametrize("flag", ["--env-file=", "--secret-env-file=", "--secret-file=key="])
+def test_a_file_that_cannot_be_read_is_named(agent: FakeAgent, rnx: Rnx, tmp_path: Path, flag: str) -> None:
+    name = flag.partition("=")[0]
+    result = rnx("run", f"{flag}/nowhere", "true")
+    assert (result.status, result.err) == (
+        1,
+        f"rnx: cannot read {name} /nowhere: No such file or directory\n",
+    )
+    (tmp_path / "large").write_bytes(b"#" * (5 << 20))
+    result = rnx("run", f"{flag}large", "true")
+    assert result.status == 1
+    assert f"{name} large: larger than" in result.err
     assert agent.requests == []
 
 

@@ -29,11 +29,13 @@ from joblet_agent.model.job import (
     LogQuery,
     Outcome,
     Reason,
+    Token,
 )
 from joblet_agent.model.metrics import MetricsQuery, Reading
 from joblet_agent.model.node import Node
 from joblet_agent.model.resources import Resources
 from joblet_agent.model.schedule import Schedule, ScheduleId
+from joblet_agent.model.secrets import NO_SECRETS, Secrets
 from joblet_agent.rpc.auth import Authenticator, local_caller
 from joblet_agent.rpc.methods import defined_methods
 from joblet_agent.rpc.server import AgentServer, build_server
@@ -64,8 +66,17 @@ class FakeJobs:
         if self.error is not None:
             raise self.error
 
-    async def run(self, spec: JobSpec, caller: Identity, uploads: Uploads = NO_UPLOADS) -> JobRecord:
-        self._called("run", spec, caller, *([uploads] if uploads != NO_UPLOADS else []))
+    async def run(
+        self,
+        spec: JobSpec,
+        caller: Identity,
+        uploads: Uploads = NO_UPLOADS,
+        *,
+        secrets: Secrets = NO_SECRETS,
+        token: Token | None = None,
+    ) -> JobRecord:
+        more = [each for each in (uploads, secrets, token) if each not in (NO_UPLOADS, NO_SECRETS, None)]
+        self._called("run", spec, caller, *more)
         return replace(self.record, spec=spec)
 
     async def get(self, given: str) -> JobRecord:

@@ -44,6 +44,9 @@ OFFERED = {
     "work_size",
     "schedule",
     "skip_missed",
+    "secret_environment",
+    "secret_files",
+    "token",
 } | set(LIMITS)
 
 SET: dict[str, Any] = {
@@ -52,7 +55,6 @@ SET: dict[str, Any] = {
     "workflow_uuid": "x",
     "job_uuid": ID,
     "requirements": [pb.JobRequirement()],
-    "secret_environment": {"A": "geheim"},
     "gpu_count": 1,
     "gpu_memory_mb": 1,
 }
@@ -73,7 +75,6 @@ def test_an_option_that_is_not_offered_is_named_as_the_user_knows_it(field: str)
     assert caught.value.reason == "OPTION_NOT_OFFERED"
     assert str(caught.value) == f"cannot run job: this agent does not offer {option.name} yet: {option.why}"
     assert caught.value.hint
-    assert "geheim" not in str(caught.value)
 
 
 def test_a_request_becomes_a_spec() -> None:

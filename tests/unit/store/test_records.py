@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from joblet_agent.model.job import JobId, JobRecord, JobSpec, JobState, Outcome, Reason
+from joblet_agent.model.job import JobId, JobRecord, JobSpec, JobState, Outcome, Reason, Token
 from joblet_agent.model.metrics import FIGURES, Usage
 from joblet_agent.model.resources import Resources
 from joblet_agent.store.records import BrokenRecord, record_of, row_of, usec_of
@@ -40,6 +40,8 @@ SPEC = {
     ),
     "work_size": INT64,
     "uploads": st.lists(TEXT).map(tuple),
+    "secret_environment": st.lists(TEXT).map(tuple),
+    "secret_files": st.lists(TEXT).map(tuple),
 }
 RECORD = {
     "id": st.uuids(version=4).map(str).map(JobId),
@@ -62,6 +64,7 @@ RECORD = {
     "schedule_id": TEXT,
     "usage": st.none() | st.builds(Usage, **dict.fromkeys(FIGURES, INT64), is_partial=st.booleans()),
     "unapplied_limits": st.lists(TEXT).map(tuple),
+    "token": st.none() | st.builds(Token, TEXT, TEXT),
 }
 
 
@@ -72,7 +75,7 @@ def test_every_field_is_tried() -> None:
 
 @given(st.builds(JobRecord, **RECORD))
 def test_a_record_survives_its_row(record: JobRecord) -> None:
-    job_id, state, name, _, created_usec, _, stored = row_of(record)
+    job_id, state, name, _, _, created_usec, _, stored = row_of(record)
     assert record_of(job_id, state, name, created_usec, stored) == record
 
 

@@ -1,0 +1,36 @@
+"""What a repeated submission is compared by."""
+
+import hashlib
+import json
+from typing import Any
+
+from joblet_agent.model.job import Token
+from joblet_agent.pb import joblet_pb2 as pb
+
+# Secrets, as they could be guessed from a hash in a copy of the database: names only. Files: names and sizes.
+# The moment of a delayed start and the id of an upload: clients get them anew each time.
+_NOT_COMPARED = frozenset({"token", "schedule", "upload_id"})
+_NAMES_COMPARED = frozenset({"secret_environment", "secret_files"})
+
+
+def token_from_proto(request: pb.RunJobRequest) -> Token | None:
+    """Return the token of the request with the digest of all else that it asks for."""
+    if not request.token:
+        return None
+    digest = hashlib.sha256()
+    for field, value in request.ListFields():  # in the order of their numbers
+        if field.name not in _NOT_COMPARED:
+            digest.update(f"{field.number} {json.dumps(_comparable(field, value))}\n".encode())
+    return Token(request.token, digest.hexdigest())
+
+
+def _comparable(field: Any, value: Any) -> Any:
+    if field.name in _NAMES_COMPARED:
+        return sorted(value)
+    if field.name == "uploads":
+        return [[each.path, each.mode, each.is_directory, len(each.content)] for each in value]
+    if field.message_type is None:
+        return value if isinstance(value, str | int | bool) else list(value)
+    if field.message_type.GetOptions().map_entry:
+        return sorted(value.items())
+    return [each.SerializeToString(deterministic=True).hex() for each in value]
