@@ -125,7 +125,7 @@ def test_stubs_delete_all(client: PublishedClient) -> None:
         pytest.param(
             {"command": "true", "maxmemory": 64},
             "UNIMPLEMENTED",
-            "this agent does not offer --max-memory yet",
+            "--max-memory would have no effect: this host has no cgroup controller memory",
             id="limit",
         ),
     ],
