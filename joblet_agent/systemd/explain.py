@@ -99,7 +99,8 @@ def _command_line(value: Any) -> str:
 def _binds(value: Any) -> str:
     # Unit files say "recursive" unless told otherwise, the bus the other way round.
     return " ".join(
-        f"{source}:{target}" + ("" if flags else ":norbind") for source, target, _, flags in value
+        f"{'-' if may_be_missing else ''}{source}:{target}" + ("" if flags else ":norbind")
+        for source, target, may_be_missing, flags in value
     )
 
 

@@ -49,6 +49,16 @@ def test_r9_an_attached_run_exits_as_its_job() -> None:
     assert {done.stdout + done.stderr for done in got} == {b""}
 
 
+def test_r9_wait_exits_as_the_job(client: Client) -> None:
+    scripts = {f"exit {code}": code for code in ATTACHED_CODES} | {
+        f"kill -{number} $$": 128 + number for number in (1, 2, 9, 11, 13, 15)
+    }
+    ids = in_parallel(lambda script: client.run("sh", "-c", script), list(scripts))
+    got = in_parallel(lambda job_id: rnx("wait", job_id), ids)
+    assert [done.returncode for done in got] == list(scripts.values())
+    assert {done.stdout + done.stderr for done in got} == {b""}
+
+
 def test_r9_every_signal_is_told(client: Client) -> None:
     ids = in_parallel(
         lambda number: client.run("sh", "-c", f"ulimit -c unlimited; kill -{number} $$"), SIGNALS
@@ -143,7 +153,7 @@ def test_r9_what_cannot_start_says_why(
     status = rnx_json("status", _newest())
     assert (status["status"], status["reason"], status["exitCode"]) == ("FAILED", reason, code)
     assert text in status["message"]
-    assert done.stderr.decode() == f"rnx: {status['message']}\n"
+    assert done.stderr.decode().splitlines()[-1] == f"rnx: {status['message']}"
     (ended,) = journal("JOBLET_EVENT=ended", f"JOBLET_JOB_ID={status['uuid']}")
     assert f"FAILED: {status['message']}" in ended["MESSAGE"]
 

@@ -1,6 +1,10 @@
 """Watching jobs on a real host: no gap and no duplicate, whatever becomes of agent and watcher."""
 
 import json
+import os
+import pty
+import select
+import signal
 import sqlite3
 import subprocess
 import threading
@@ -215,6 +219,33 @@ def test_wait_gives_up_in_time(client: Client) -> None:
         done = rnx("wait", "--timeout=1s", job_id)
         assert (done.returncode, done.stdout) == (124, b"")
         assert b"have not ended within 1s" in done.stderr
+
+
+def test_a_list_on_a_terminal_stays_true_across_a_kill_of_the_agent(client: Client) -> None:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        ["rnx", "list", "--watch", "--name=seen"], stdout=theirs, stderr=subprocess.PIPE
+    )
+    os.close(theirs)
+    try:
+        _read_until(ours, "No jobs found")
+        first = client.run("true", name="seen")
+        _read_until(ours, first)
+        kill_agent()
+        wait_for_agent(client)
+        _read_until(ours, client.run("true", name="seen"))
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+        os.close(ours)
+    assert (process.returncode, errors) == (0, b"")
+
+
+def _read_until(terminal: int, text: str) -> None:
+    shown = b""
+    while text.encode() not in shown:
+        assert select.select([terminal], [], [], 30)[0], shown
+        shown += os.read(terminal, 65536)
 
 
 def test_ids_alone_are_for_scripts(client: Client) -> None:
