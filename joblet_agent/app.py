@@ -167,8 +167,7 @@ class Agent:
         await retention.open()
         logs = LogReader(watcher, max_size=config.logs.max_size)
         stack.callback(logs.close)
-        host = HostFacts()
-        limits = LimitPolicy(config.limits, host, disks=(PROGRAMS, paths.jobs))
+        limits = LimitPolicy(config.limits, HostFacts(), disks=(PROGRAMS, paths.jobs))
         jobs = JobService(
             config=config,
             registry=registry,
@@ -202,7 +201,7 @@ class Agent:
         await agenda.recover()
         await schedules.recover()
         await timers.recover()
-        node = NodeService(config=config, registry=registry, units=units, host=host, limits=limits)
+        node = NodeService(config=config, registry=registry, units=units, limits=limits)
         files = FileService(jobs=jobs, staging=staging, paths=paths)
         live = LiveControl(find=jobs.get, registry=registry, tracker=tracker, units=units, journal=journal)
         execs = await _opened(ExecService(live, tracker, units.exec_units(), journal, paths, root), stack)

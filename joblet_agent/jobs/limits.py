@@ -101,6 +101,10 @@ class LimitPolicy:
             self._check_enforced(act, name)
         return settled
 
+    def online_cpus(self) -> tuple[int, ...]:
+        """Return the CPUs that jobs can use now."""
+        return self._host.online_cpus()
+
     def unenforced(self) -> tuple[str, ...]:
         """Return the options whose cgroup controller this host lacks."""
         present = self._host.controllers()

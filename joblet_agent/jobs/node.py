@@ -4,7 +4,6 @@ import os
 from dataclasses import asdict
 
 from joblet_agent.config import AgentConfig, MaximaConfig
-from joblet_agent.jobs.host import HostFacts
 from joblet_agent.jobs.limits import LimitPolicy
 from joblet_agent.jobs.registry import JobRegistry
 from joblet_agent.model.identity import Role
@@ -22,13 +21,11 @@ class NodeService:
         config: AgentConfig,
         registry: JobRegistry,
         units: UnitManager,
-        host: HostFacts,
         limits: LimitPolicy,
     ) -> None:
         self._config = config
         self._registry = registry
         self._units = units
-        self._host = host
         self._limits = limits
 
     async def describe(self) -> Node:
@@ -37,7 +34,7 @@ class NodeService:
         waiting = len(self._registry.queue)
         return Node(
             host_name=os.uname().nodename,
-            online_cpus=format_cpu_list(self._host.online_cpus()),
+            online_cpus=format_cpu_list(self._limits.online_cpus()),
             memory=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
             running_jobs=self._registry.unfinished - waiting,
             waiting_jobs=waiting,
