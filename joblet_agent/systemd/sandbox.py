@@ -2,8 +2,9 @@
 
 What costs a start its time is mounts and seccomp (measured, docs/performance.md), so the sandbox
 hides by not mounting: the root is a skeleton directory with the host's ``/usr`` in it, and what is
-not there needs no ``Protect…``. Those that are here all the same cost nothing that can be measured, and
-hold should the launcher be at fault. docs/jobs.md tells people what the profiles promise.
+not there needs no ``Protect…``. Those that are here all the same are second locks: they hold should the
+launcher be at fault, and all together cost a start about a millisecond (docs/isolation.md, which also tells
+people what the profiles promise).
 """
 
 from collections.abc import Mapping

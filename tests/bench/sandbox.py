@@ -16,6 +16,7 @@ _PARTS = {
     "read-only root": ["ProtectSystem", "ReadWritePaths"],
     "no /sys": ["InaccessiblePaths"],
     "own IPC": ["PrivateIPC"],
+    "second locks": ["ProtectHome", "ProtectProc", "ProtectControlGroups", "ProtectKernelModules"],
     "own host name": ["ProtectHostname"],
     "system call filter": ["SystemCallFilter", "SystemCallErrorNumber"],
     "native system calls only": ["SystemCallArchitectures"],
