@@ -64,6 +64,7 @@ class Agent:
 
     def __init__(self, config: AgentConfig) -> None:
         self._config = config
+        self._profiles = Profiles(config.jobs.default_profile, config.profiles)
         self._paths = AgentPaths(config.state_dir, config.run_dir)
         self._clock = SystemClock()
 
@@ -129,7 +130,6 @@ class Agent:
         staging = UploadStaging(paths.uploads, config.uploads, self._clock)
         stack.push_async_callback(staging.close)
         await staging.open()
-        profiles = Profiles(config.jobs.default_profile, config.profiles)
         tracker = JobTracker(
             registry=registry,
             store=store,
@@ -146,7 +146,7 @@ class Agent:
             secrets=SecretKeeper(fleeting=paths.starting_secrets, lasting=paths.waiting_secrets),
             boot_id=_boot_id(),
             start_parallelism=config.jobs.start_parallelism,
-            profiles=profiles,
+            profiles=self._profiles,
         )
         stack.push_async_callback(sampler.close)
         stack.push_async_callback(tracker.close)
@@ -184,7 +184,7 @@ class Agent:
             paths=paths,
             root=root,
             limits=limits,
-            profiles=profiles,
+            profiles=self._profiles,
         )
         stack.push_async_callback(jobs.close)
         schedules = ScheduleService(
