@@ -26,6 +26,8 @@ from joblet_agent.model.job import JobId, JobRecord
 from joblet_agent.ports import Clock, JobStore
 
 _DELETE_BATCH = 500
+_SLACK = 100
+"""One in so many records more than ``keep_ended`` may be there while the agent runs."""
 _RETRY = timedelta(seconds=30)
 
 _log = logging.getLogger(__name__)
@@ -80,6 +82,9 @@ class Retention:
         self._left: deque[JobRecord] = deque()
         """Jobs that ended and left files, not measured yet."""
         self._ended_count = 0
+        # To look for those beyond the limit costs milliseconds, so not for each job that ends.
+        self._most_ended = config.keep_ended + config.keep_ended // _SLACK
+        self._records_due: datetime | None = None
         self._due: datetime | None = None
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -105,7 +110,7 @@ class Retention:
         self._ended_count += 1
         if has_files:
             self._left.append(record)
-        if has_files or self._due is None or self._ended_count > self._config.keep_ended:
+        if has_files or self._due is None or self._ended_count > self._most_ended:
             self._wanted.set()
 
     def work_bytes(self, job_id: JobId) -> int:
@@ -146,9 +151,15 @@ class Retention:
         while self._left:
             await self._measure(self._left[0])
             self._left.popleft()
-        await self._forget_records()
+        if self._ended_count > self._most_ended or self._records_are_due():
+            await self._forget_records()
         await self._forget_work()
-        self._due = min(filter(None, (await self._next_record(), self._next_work())), default=None)
+        if self._records_due is None:
+            self._records_due = await self._next_record()
+        self._due = min(filter(None, (self._records_due, self._next_work())), default=None)
+
+    def _records_are_due(self) -> bool:
+        return self._records_due is not None and self._records_due <= self._clock.now()
 
     async def _forget_records(self) -> None:
         before = self._clock.now() - self._config.keep_for
@@ -157,6 +168,7 @@ class Retention:
         if ids:
             _log.info("retention: forgot %d ended jobs", len(ids))
         self._ended_count = await self._store.ended_count()
+        self._records_due = await self._next_record()
 
     async def _forget_work(self) -> None:
         before = self._clock.now() - self._config.work_for

@@ -101,7 +101,7 @@ def test_a_scheduled_job_has_its_files_when_its_time_comes(client: Client) -> No
     job_id = client.run("cat", "a", upload_id=upload_id, schedule=due)
     assert client.status(job_id).status == "SCHEDULED"
     assert (JOBS / job_id / "work" / "a").exists()
-    canceled = client.run("cat", "a", uploads=[pb.FileUpload(path="a")], schedule="2099-01-01T00:00:00Z")
+    canceled = client.run("cat", "a", uploads=[pb.FileUpload(path="a")], schedule="2030-01-01T00:00:00Z")
     client.jobs.CancelJob(pb.CancelJobRequest(uuid=canceled), timeout=30)
     eventually((JOBS / canceled / "work").exists, lambda there: not there)
     assert client.ended(job_id).status == "COMPLETED"

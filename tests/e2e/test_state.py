@@ -121,6 +121,7 @@ def test_r5_the_database_of_a_newer_agent_is_refused_and_kept(client: Client) ->
         _works(client)
         command("systemctl", "stop", AGENT)
         with closing(sqlite3.connect(state / "state.db")) as database:
+            (version,) = database.execute("PRAGMA user_version").fetchone()
             database.execute("PRAGMA user_version = 999")
         kept = (state / "state.db").read_bytes()
         refused = command("joblet-agent", check=False)
@@ -130,7 +131,7 @@ def test_r5_the_database_of_a_newer_agent_is_refused_and_kept(client: Client) ->
         assert (state / "state.db").read_bytes() == kept
         assert list(state.glob("*.broken-*")) == []
         with closing(sqlite3.connect(state / "state.db")) as database:
-            database.execute("PRAGMA user_version = 1")
+            database.execute(f"PRAGMA user_version = {version}")
         _restart(client)
         assert [job["exit_code"] for job in rnx_json("list")] == [5]
 
