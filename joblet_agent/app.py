@@ -92,17 +92,7 @@ class Agent:
         _make_directories(paths)
         store = await SqliteJobStore.open(paths.database)
         stack.push_async_callback(store.close)
-        units = SystemdUnitManager(
-            UnitSettings(
-                0,
-                config.jobs.stop_grace,
-                config.limits.default.max_tasks,
-                config.jobs.tmp_size,
-                on_failure=config.hooks.on_failure,
-            )
-        )
-        await units.open()
-        stack.push_async_callback(units.close)
+        units = await self._opened_units(stack)
         watcher = InotifyWatcher()
         stack.callback(watcher.close)
         journal = JournalWriter()
@@ -206,6 +196,21 @@ class Agent:
         live = LiveControl(find=jobs.get, registry=registry, tracker=tracker, units=units, journal=journal)
         execs = await _opened(ExecService(live, tracker, units.exec_units(), journal, paths, root), stack)
         return Services(jobs, JobWatches(store.events, jobs.get), node, files, live, schedules, execs)
+
+    async def _opened_units(self, stack: AsyncExitStack) -> SystemdUnitManager:
+        config = self._config
+        units = SystemdUnitManager(
+            UnitSettings(
+                0,
+                config.jobs.stop_grace,
+                config.limits.default.max_tasks,
+                config.jobs.tmp_size,
+                on_failure=config.hooks.on_failure,
+            )
+        )
+        await units.open()
+        stack.push_async_callback(units.close)
+        return units
 
 
 async def _opened(execs: ExecService, stack: AsyncExitStack) -> ExecService:
