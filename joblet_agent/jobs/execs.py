@@ -88,7 +88,7 @@ class ExecService:
     async def start(self, given: str, wanted: ExecSpec, caller: Identity) -> RunningExec:
         """Start a command in the job's namespaces and control group, as the job's user.
 
-        It gets the job's variables and those it brings, but no secrets. Raises InvalidRequest, WrongState
+        It gets the job's variables but the secret ones, and its own. Raises InvalidRequest, WrongState
         (JOB_NOT_RUNNING, JOB_PAUSED), NotOffered (EXEC_NOT_OFFERED), LaunchFailed, HostUnavailable.
         """
         job = await self._live.running(given, _VERB)

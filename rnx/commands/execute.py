@@ -36,7 +36,7 @@ def execute(
 ) -> int:
     """Run a command inside a running job, and exit with its status.
 
-    It has the job's files, user, limits and variables, but none of its secrets, and empty input.
+    It has the job's files, user, limits and variables, but not the secret ones, and empty input.
     Ctrl-C kills it.
     Permission: run.
     Exit status: the command's own; 125 when rnx or the agent failed, 126 when the command cannot be executed,

@@ -178,6 +178,53 @@ class UnitManagerContract:
 
         self.run(tmp_path, case)
 
+    def test_a_signal_that_is_not_kill(self, tmp_path: Path) -> None:
+        async def case(units: Units) -> None:
+            plan = await units.running(self.sleeps())
+            await units.manager.kill(plan.job_id, 10)
+            told = await units.ended(plan.job_id)
+            assert (told.exit_kind, told.exit_status) == ("killed", 10)
+            await units.manager.release(plan.job_id)
+
+        self.run(tmp_path, case)
+
+    def test_a_unit_is_frozen_and_thawed(self, tmp_path: Path) -> None:
+        async def case(units: Units) -> None:
+            plan = await units.running(self.sleeps())
+            for _ in range(2):  # twice is no error
+                await units.manager.freeze(plan.job_id)
+                assert await units.manager.is_frozen(plan.job_id)
+            (listed,) = await units.manager.present()
+            assert (listed.phase, listed.is_frozen) == (UnitPhase.RUNNING, True)
+            for _ in range(2):
+                await units.manager.thaw(plan.job_id)
+                assert not await units.manager.is_frozen(plan.job_id)
+            await units.manager.kill(plan.job_id)
+            await units.ended(plan.job_id)
+            await units.manager.release(plan.job_id)
+
+        self.run(tmp_path, case)
+
+    def test_a_frozen_unit_is_stopped_by_its_signal(self, tmp_path: Path) -> None:
+        async def case(units: Units) -> None:
+            plan = await units.running(self.sleeps())
+            await units.manager.freeze(plan.job_id)
+            await units.manager.stop(plan.job_id)
+            told = await units.ended(plan.job_id)
+            assert (told.exit_kind, told.exit_status) == ("killed", 15)
+            await units.manager.release(plan.job_id)
+
+        self.run(tmp_path, case)
+
+    def test_what_is_gone_cannot_be_frozen(self, tmp_path: Path) -> None:
+        async def case(units: Units) -> None:
+            unknown = new_job_id()
+            for call in (units.manager.freeze, units.manager.thaw, units.manager.is_frozen):
+                with pytest.raises(NotFound):
+                    await call(unknown)
+
+        self.run(tmp_path, case)
+
     def test_a_running_unit_is_told_with_its_invocation_and_process(self, tmp_path: Path) -> None:
         async def case(units: Units) -> None:
             plan = await units.running(self.sleeps())

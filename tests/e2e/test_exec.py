@@ -148,6 +148,15 @@ def test_a_command_is_what_the_jobs_own_command_is(client: Client) -> None:
         assert inside == own
 
 
+def test_a_command_gets_no_secret_variables(client: Client) -> None:
+    look = "import json, os; print(json.dumps(dict(os.environ)))"
+    fields = {"environment": {"OPEN": "1"}, "secret_environment": {"HIDDEN": "a-secret"}}
+    with running(client, QUIET, **fields) as job_id:
+        variables = probe(client, job_id, look)
+    assert variables["OPEN"] == "1"
+    assert "HIDDEN" not in variables
+
+
 def test_a_command_is_in_the_jobs_control_group(client: Client) -> None:
     with running(client, QUIET) as job_id:
         before = set(processes(job_id))

@@ -174,7 +174,7 @@ def _check_all(client: Client, load: Load) -> None:
     eventually(units, lambda names: not names)
     eventually(timers, lambda names: not names)
     for home in JOBS.iterdir():
-        left = {entry.name for entry in home.iterdir()} - {"output.log", "output.times"}
+        left = {entry.name for entry in home.iterdir()} - {"metrics", "output.log", "output.times"}
         assert left == set(), f"{home.name} left {left}"
 
 
