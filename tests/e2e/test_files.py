@@ -58,7 +58,7 @@ def test_a_tree_arrives_as_it_was(client: Client, tree: Path, streamed: bool) ->
     assert not list((STATE / "uploads").iterdir())
 
 
-def test_modes_are_permissions_only_and_have_defaults(client: Client) -> None:
+def test_a2_modes_are_permissions_only_and_have_defaults(client: Client) -> None:
     files = [
         pb.FileUpload(path="bits", mode=0o6755),
         pb.FileUpload(path="dir", mode=(1 << 31) | 0o700, is_directory=True),
