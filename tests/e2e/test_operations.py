@@ -63,7 +63,7 @@ def test_the_tools_of_systemd_show_a_job(client: Client) -> None:
     ended = client.ended(job_id)
     assert (ended.status, ended.reason) == ("STOPPED", "stopped")
     (event,) = eventually(lambda: copied("JOBLET_EVENT=ended", f"JOBLET_JOB_ID={job_id}"), bool)
-    assert event["MESSAGE"] == f"job {job_id} STOPPED: stopped with systemctl"
+    assert event["MESSAGE"].startswith(f"job {job_id} STOPPED: stopped with systemctl (")  # what it used
 
 
 def test_a_wrong_configuration_is_told_once_and_spares_the_jobs(client: Client) -> None:
