@@ -57,8 +57,7 @@ class MetricsSampler:
         started_ns = unix_ns(record.started_at) if record.started_at else time.time_ns()
         self._jobs[record.id] = _SampledJob(paths.metrics, self._control_group(record.id), started_ns)
         if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="metrics")
-            self._task.add_done_callback(self._reap)
+            self._start()
 
     async def conclude(self, job_id: JobId, usage: Usage | None, ended_at: datetime) -> None:
         """Sample the job no more; its final figures become the last sample, if there was one before."""
@@ -120,10 +119,16 @@ class MetricsSampler:
             for listener in [each for job_id in some for each in self._listeners.get(job_id, ())]:
                 listener()
 
+    def _start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="metrics")
+        self._task.add_done_callback(self._reap)
+
     def _reap(self, task: asyncio.Task[None]) -> None:
         self._task = None
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("sampling jobs failed", exc_info=error)
+        if self._jobs and not self._closing.is_set():  # one came when the task had just found none
+            self._start()
 
 
 class _SampledJob:

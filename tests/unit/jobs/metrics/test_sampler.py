@@ -12,7 +12,7 @@ from joblet_agent.jobs.metrics import history
 from joblet_agent.model.job import JobId, JobRecord
 from joblet_agent.model.metrics import MetricsQuery, Reading, Usage
 from joblet_agent.ports import Accounted
-from tests.fakes.unit_manager import STARTED_AT
+from tests.fakes.unit_manager import ENDED_AT, STARTED_AT
 from tests.unit.jobs.metrics.groups import make_group, set_cpu
 from tests.unit.jobs.rig import Core, Host, until, with_core
 
@@ -147,6 +147,24 @@ def test_nobody_samples_when_nothing_runs(tmp_path: Path) -> None:
         core.host.units.end(record.id, "exited", 0)
         await core.ended(record.id)
         await until(lambda: core.sampler._task is None)
+
+    with_core(tmp_path, case)
+
+
+def test_a_job_that_comes_when_the_last_one_has_just_gone_is_sampled(tmp_path: Path) -> None:
+    async def case(core: Core) -> None:
+        record, _ = await sampled(core)
+        task = core.sampler._task
+        assert task is not None
+        await core.sampler.conclude(record.id, None, ENDED_AT)
+        core.sampler._interval = 3600.0
+        late = asyncio.Event()
+        task.add_done_callback(lambda _task: late.set())  # behind the sampler's own
+        while not task.done():  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        core.sampler.keep(record, core.host.paths.job(record.id))
+        await late.wait()
+        assert core.sampler._task not in {None, task}
 
     with_core(tmp_path, case)
 
