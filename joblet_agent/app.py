@@ -145,7 +145,6 @@ class Agent:
         agenda = Agenda(
             tracker=tracker, store=store, timers=timers, clock=self._clock, most=config.schedules.max_jobs
         )
-        stack.push_async_callback(agenda.close)
 
         def resync() -> None:
             tracker.request_resync()
@@ -186,11 +185,7 @@ class Agent:
             clock=self._clock,
             most=config.schedules.max_recurring,
         )
-        stack.push_async_callback(schedules.close)
-        stack.push_async_callback(timers.close)  # before those who listen to it
-        await agenda.recover()
-        await schedules.recover()
-        await timers.recover()
+        await _started(stack, agenda, schedules, timers)
         node = NodeService(config=config, registry=registry, units=units, limits=limits)
         files = FileService(jobs=jobs, staging=staging, paths=paths)
         live = LiveControl(find=jobs.get, registry=registry, tracker=tracker, units=units, journal=journal)
@@ -211,6 +206,18 @@ class Agent:
         await units.open()
         stack.push_async_callback(units.close)
         return units
+
+
+async def _started(
+    stack: AsyncExitStack, agenda: Agenda, schedules: ScheduleService, timers: TimerKeeper
+) -> None:
+    """Take over what is to start later, and then start what is due."""
+    stack.push_async_callback(agenda.close)
+    stack.push_async_callback(schedules.close)
+    stack.push_async_callback(timers.close)  # before those who listen to it
+    await agenda.recover()
+    await schedules.recover()
+    await timers.recover()
 
 
 async def _opened(execs: ExecService, stack: AsyncExitStack) -> ExecService:
