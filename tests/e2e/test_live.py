@@ -16,7 +16,7 @@ from tests.e2e.agent import (
     kill_agent,
     wait_for_agent,
 )
-from tests.e2e.host import journal, refusal, rnx, rnx_json, running, shown, unit_of
+from tests.e2e.host import configured, journal, refusal, rnx, rnx_json, running, shown, unit_of
 
 pytestmark = pytest.mark.systemd
 
@@ -90,6 +90,20 @@ def test_what_does_not_run_is_refused(client: Client) -> None:
         assert refusal(lambda: act(client, ended)) == ("FAILED_PRECONDITION", "JOB_NOT_RUNNING")  # noqa: B023
         nobody = "0123456789ab"
         assert refusal(lambda: act(client, nobody)) == ("NOT_FOUND", "JOB_NOT_FOUND")  # noqa: B023
+
+
+def test_what_waits_is_refused(client: Client) -> None:
+    with configured("jobs:\n  max_concurrent: 1\n"), running(client, TICKS):
+        waiting = client.run("true")
+        execute = pb.ExecInJobRequest(uuid=waiting, command="true")
+        for act in (
+            lambda: pause(client, waiting),
+            lambda: resume(client, waiting),
+            lambda: kill(client, waiting),
+            lambda: list(client.agent.ExecInJob(execute, timeout=DEADLINE)),
+        ):
+            assert refusal(act) == ("FAILED_PRECONDITION", "JOB_NOT_RUNNING")
+        client.jobs.CancelJob(pb.CancelJobRequest(uuid=waiting), timeout=DEADLINE)
 
 
 def test_a_paused_job_keeps_its_grace_when_it_is_stopped(client: Client) -> None:
