@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -30,6 +32,14 @@ pytestmark = pytest.mark.systemd
 
 KILLS = int(os.environ.get("JOBLET_TEST_KILLS", "200"))
 PARALLEL = 8
+SECRET_PLACES = [
+    Path("/var/lib/joblet/secrets"),
+    *map(Path("/run/joblet").joinpath, ("secrets", "credentials", "env")),
+]
+
+
+READ_SECRETS = 'echo "$KEY$(cat $CREDENTIALS_DIRECTORY/key)"; exit 5'
+SECRETS: dict[str, Any] = {"secret_environment": {"KEY": "s3cr3t"}, "secret_files": {"key": b"s3cr3t"}}
 
 
 @dataclass(frozen=True)
@@ -46,6 +56,8 @@ class Kind:
     stopped: bool = False
     paused: bool = False
     scheduled: bool = False
+    secret: bool = False
+    repeated: bool = False
 
 
 def _numbers(count: int) -> bytes:
@@ -74,6 +86,9 @@ KINDS = [
         "echo begun; sleep 0.3; echo over; exit 4", "FAILED", "exit-code", 4, 0, b"begun\nover\n", paused=True
     ),
     Kind("echo due; exit 4", "FAILED", "exit-code", 4, 0, b"due\n", scheduled=True),
+    Kind(READ_SECRETS, "FAILED", "exit-code", 5, 0, b"s3cr3ts3cr3t\n", secret=True),
+    Kind(READ_SECRETS, "FAILED", "exit-code", 5, 0, b"s3cr3ts3cr3t\n", secret=True, scheduled=True),
+    Kind(READ_SECRETS, "FAILED", "exit-code", 5, 0, b"s3cr3ts3cr3t\n", secret=True, repeated=True),
 ]
 
 
@@ -103,10 +118,16 @@ class Load:
         name = f"load-{self.submitted}-{self.rng.getrandbits(48):x}"
         self.jobs[name] = kind
         due = datetime.now(UTC) + timedelta(seconds=self.rng.uniform(0.5, 2))
+        fields: dict[str, Any] = {"schedule": due.isoformat()} if kind.scheduled else {}
+        if kind.secret:
+            fields |= SECRETS
         try:
-            job_id = client.run(
-                "sh", "-c", kind.script, name=name, schedule=due.isoformat() if kind.scheduled else ""
-            )
+            if kind.repeated:
+                job_id = persist(
+                    lambda: client.run("sh", "-c", kind.script, name=name, token=name, **fields), within=300
+                )
+            else:
+                job_id = client.run("sh", "-c", kind.script, name=name, **fields)
         except grpc.RpcError as error:
             if error.code() is not grpc.StatusCode.UNAVAILABLE:
                 self.faults.append(f"{name}: {error.code()} {error.details()}")
@@ -166,13 +187,15 @@ def _check_all(client: Client, load: Load) -> None:
     faults = []
     for name, kind in load.jobs.items():
         found = client.by_name(name)
-        if len(found) > 1:
+        if len(found) > 1 or (kind.repeated and not found):
             faults.append(f"{name} exists {len(found)} times")
         for job in found:
             faults += _check(client, job.uuid, kind, load)
     assert faults == []
     eventually(units, lambda names: not names)
     eventually(timers, lambda names: not names)
+    for place in SECRET_PLACES:
+        assert list(place.iterdir()) == []
     for home in JOBS.iterdir():
         left = {entry.name for entry in home.iterdir()} - {"metrics", "output.log", "output.times"}
         assert left == set(), f"{home.name} left {left}"
@@ -185,7 +208,7 @@ def _check(client: Client, job_id: str, kind: Kind, load: Load) -> list[str]:
     log = client.log(job_id)
     # Submitted while the agent died: it must not have run at all. What waited for its time always runs.
     waited = kind.scheduled and status.created_time[:19] < status.scheduled_time[:19]
-    if status.reason == "start-failed" and not waited:
+    if status.reason == "start-failed" and not waited and not kind.repeated:
         return [f"{job_id} start-failed, but it wrote {log[:40]!r}"] if log else []
     if kind.stopped and status.status == "STOPPED":
         return [] if log in {b"begun\n", b""} else [f"{job_id} log {log[:40]!r}"]
