@@ -2,6 +2,7 @@
 
 import json
 import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,20 @@ def test_b9_a_queued_job_fails_when_its_profile_is_switched_off_meanwhile(client
         assert (status.status, status.reason) == ("FAILED", "start-failed")
         assert "the profile privileged is switched off" in status.message
         assert "joblet-job-" + waiting not in command("journalctl", "--no-pager", "-o", "cat").stdout
+
+
+def test_b9_a_scheduled_job_fails_when_its_profile_is_switched_off_meanwhile(client: Client) -> None:
+    due = datetime.now(UTC) + timedelta(seconds=5)
+    with configured(PRIVILEGED):
+        later = client.run("touch", "/work/x", profile="privileged", schedule=due.isoformat())
+        assert client.status(later).status == "SCHEDULED"
+        CONFIG.unlink()
+        command("systemctl", "restart", AGENT)
+        wait_for_agent(client)
+        status = client.ended(later)
+        CONFIG.touch()  # for configured() to take away
+    assert (status.status, status.reason) == ("FAILED", "start-failed")
+    assert "the profile privileged is switched off" in status.message
 
 
 # -- B1: programs of the host are not changed through /proc ---------------------------------------------
