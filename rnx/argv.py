@@ -85,8 +85,8 @@ RUN_FLAGS = (
     Flag("--upload-dir", "directory whose contents to send; may be repeated", "DIR", many=True),
     Flag("--work-size", "most bytes in /work, which then is memory: 512M, 2G", "SIZE",
          env="RNX_RUN_WORK_SIZE"),
-    Flag("--schedule", "start later: 10min, 2h30m, 2026-01-31 23:59; or again and again: daily, "
-         "'Mon..Fri 02:00', any calendar expression of systemd.time(7)", "WHEN", env="RNX_RUN_SCHEDULE"),
+    Flag("--schedule", "start later: 2h30m, '2026-01-31 23:59'; or by the calendar: daily, 'Mon..Fri 02:00'",
+         "WHEN", env="RNX_RUN_SCHEDULE"),
     Flag("--skip-missed", "leave a scheduled start out that was missed by more than a minute"),
     *LIMIT_FLAGS,
     Flag("--gpu", "number of GPUs", "N", number=True, env="RNX_RUN_GPU"),
