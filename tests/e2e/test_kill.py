@@ -15,6 +15,7 @@ import pytest
 
 from joblet_agent.pb import joblet_pb2 as pb
 from tests.e2e.agent import (
+    DEADLINE,
     ENDED,
     JOBS,
     Client,
@@ -160,6 +161,8 @@ def _unless_refused(method: Callable[..., object], request: object) -> None:
 
 
 def test_r3_random_kills_under_a_mixed_load(client: Client) -> None:
+    # Jobs of other tests may have left files in /work, which are kept.
+    client.jobs.DeleteAllJobs(pb.DeleteAllJobsRequest(), timeout=DEADLINE)
     seed = random.SystemRandom().getrandbits(32)
     print(f"seed {seed}")
     load = Load(random.Random(seed))
