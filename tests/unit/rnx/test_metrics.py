@@ -107,6 +107,24 @@ def test_top_is_printed_once_where_there_is_no_terminal(agent: FakeAgent, rnx: R
     assert rnx("job", "top", "--json").out == "[]\n"
 
 
+def test_top_is_drawn_again_on_a_terminal_until_ctrl_c(
+    agent: FakeAgent, rnx: Rnx, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            raise KeyboardInterrupt
+
+    agent.answers["GetRunningMetrics"] = pb.GetRunningMetricsResponse(interval_seconds=2.5)
+    monkeypatch.setattr("rnx.commands.metrics.time.sleep", sleep)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    result = rnx("job", "top")
+    assert (result.status, pauses) == (0, [2.5, 2.5])
+    assert result.out.count("\x1b[HNo running jobs\x1b[K\x1b[J") == 2
+
+
 STATUS: dict[str, Any] = {"uuid": UUID, "command": "true", "status": "FAILED"}
 
 
