@@ -14,9 +14,10 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any
 
-from rnx.client import LONG, SHORT, STOP, Client, pb
+from rnx.client import SHORT, STOP, Client, pb
 from rnx.exits import Exit, RnxError, Unreachable, report
 from rnx.output import clean
+from rnx.submit import submit
 
 PATIENCE = timedelta(seconds=60)
 """How long an agent may be away before we give up on it. The job goes on without us."""
@@ -156,7 +157,7 @@ class StopOnInterrupt:
 def attach(client: Client, request: Any) -> int:
     """Run the job, show its output, wait for its end and return its exit status."""
     with StopOnInterrupt(client) as interrupts:
-        uuid = client.call(client.jobs.RunJob, request, LONG).job_uuid
+        uuid = submit(client, request).job_uuid
         interrupts.stops(uuid)
         try:
             return _follow_to_end(client, uuid)

@@ -181,9 +181,9 @@ def _megabytes(text: str) -> int:
 def _print_accepted(
     client: Any, request: Any, file_count: int, flags: FlagValues, settings: Settings
 ) -> None:
-    from rnx.client import LONG  # noqa: PLC0415
+    from rnx.submit import submit  # noqa: PLC0415
 
-    reply = client.call(client.jobs.RunJob, request, LONG)
+    reply = submit(client, request)
     if flags.get("detach") and settings.form is Format.TABLE:
         print(clean(reply.job_uuid or reply.schedule_uuid))
         return

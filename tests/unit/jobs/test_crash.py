@@ -15,10 +15,12 @@ import pytest
 
 from joblet_agent.config import JobsConfig
 from joblet_agent.errors import JobletError
-from joblet_agent.model.job import JobId, JobSpec, JobState, Reason
+from joblet_agent.model.job import JobId, JobSpec, JobState, Reason, Token
+from joblet_agent.model.secrets import NO_SECRETS, Secrets
 from joblet_agent.ports import UnitPhase
 from tests.unit.jobs.rig import CALLER, Core, Host, until
 
+SECRETS = Secrets({"KEY": "s3cr3t"}, {"key": b"s3cr3t"})
 COMMANDS = [
     ("sleep",),
     ("sleep",),
@@ -141,7 +143,11 @@ class Story:
         await self._quietly(self._remember(*command))
 
     async def _remember(self, *command: str) -> None:
-        self._known.append((await self._core.run(*command)).id)
+        secrets = self._random.choice([NO_SECRETS, SECRETS])
+        token = self._random.choice([None, Token(f"token {self._random.random()}", "digest")])
+        spec = JobSpec(command[0], command[1:])
+        job = await self._core.service.run(spec, CALLER, secrets=secrets, token=token)
+        self._known.append(job.id)
 
     async def _schedule(self, after: timedelta) -> None:
         due = (self._core.clock.time + after).isoformat()
@@ -198,6 +204,9 @@ async def _come_to_an_end(host: Host) -> None:
         await asyncio.sleep(0)
     await until(lambda: not list(core.registry) and not host.units.units and not host.timers.timers)
     assert core.free_uids() == LIMITS.uid_count
+    paths = host.paths
+    for place in (paths.starting_secrets, paths.waiting_secrets, paths.credentials, paths.environments):
+        assert list(place.iterdir()) == []
     await core.close()
 
 

@@ -265,3 +265,28 @@ def test_a_recurring_schedule_is_told_with_its_id_and_next_start(agent: FakeAgen
     (request,) = agent.asked("RunJob")
     assert (request.schedule, request.skip_missed) == ("Mon..Fri 02:00", True)
     assert rnx("run", "-d", "--schedule=daily", "true").out == f"{UUID}\n"
+
+
+@pytest.mark.parametrize("words", [["-d"], ["--attach"]])
+def test_c9_a_run_with_a_token_is_sent_again_to_an_agent_that_was_away(
+    agent: FakeAgent, rnx: Rnx, words: list[str]
+) -> None:
+    answers = iter(
+        [
+            failure(grpc.StatusCode.UNAVAILABLE, "cannot go on: the agent is stopping", "AGENT_STOPPING"),
+            failure(grpc.StatusCode.CANCELLED, ""),
+            pb.RunJobResponse(job_uuid=UUID, status="RUNNING"),
+        ]
+    )
+    agent.answers["RunJob"] = lambda *_: next(answers)
+    agent.answers["GetJobLogs"] = pb.DataChunk(payload=b"out\n")
+    agent.answers["GetJobStatus"] = pb.GetJobStatusResponse(uuid=UUID, status="COMPLETED")
+    result = rnx("run", *words, "--token=t", "true")
+    assert (result.status, result.err) == (0, "")
+    assert [request.token for request in agent.asked("RunJob")] == ["t", "t", "t"]
+
+
+def test_c9_a_run_without_a_token_is_sent_once(agent: FakeAgent, rnx: Rnx) -> None:
+    agent.answers["RunJob"] = failure(grpc.StatusCode.UNAVAILABLE, "gone", "AGENT_STOPPING")
+    assert rnx("run", "true").status == 1
+    assert len(agent.asked("RunJob")) == 1
