@@ -209,10 +209,13 @@ def test_files_of_a_scheduled_job_wait_with_it(client: Client) -> None:
     kill_agent()
     assert client.ended(job_id).status == "COMPLETED"
     assert client.log(job_id) == b"kept"
+    client.jobs.DeleteJob(pb.DeleteJobRequest(uuid=job_id), timeout=DEADLINE)
 
 
 def test_files_and_secrets_are_refused_for_recurring_jobs(client: Client) -> None:
     for fields in (
+        {"token": "once"},
+        {"secret_files": {"key": b"a-secret"}},
         {"uploads": [pb.FileUpload(path="x", content=b"x")]},
         {"secret_environment": {"A": "a-secret"}},
     ):
