@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from joblet_agent.errors import InvalidRequest, StoreFailed
-from joblet_agent.model.job import JobFilter, JobId, JobRecord, JobState
+from joblet_agent.model.job import JobFilter, JobId, JobRecord, JobState, Token
 from joblet_agent.ports import JobStore
 from joblet_agent.store import SqliteJobStore
 from tests.contract.job_records import START, full_record, job_id, record
@@ -117,6 +117,24 @@ def test_what_is_unknown_is_none(subject: Subject) -> None:
         assert await store.get(job_id(2)) is None
         assert await store.get(JobId(job_id(1)[:-1])) is None
         assert await store.get(JobId("")) is None
+
+    subject.run(body)
+
+
+def test_c9_a_submission_is_found_by_caller_and_token(subject: Subject) -> None:
+    async def body(store: JobStore) -> None:
+        first = replace(record(1), started_by="a", token=Token("t", "digest"))
+        other = replace(record(2), started_by="b", token=Token("t", "digest"))
+        await store.save(first, other, record(3))
+        await store.save(replace(first, state=JobState.STOPPING))
+        found = await store.submitted("a", "t")
+        assert found
+        assert (found.id, found.token) == (first.id, first.token)
+        assert await store.submitted("b", "t") == other
+        for caller, token in (("c", "t"), ("a", "T"), ("a", ""), ("", "")):
+            assert await store.submitted(caller, token) is None
+        await store.delete([first.id])
+        assert await store.submitted("a", "t") is None
 
     subject.run(body)
 

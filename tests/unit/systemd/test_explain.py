@@ -1,4 +1,6 @@
 import shlex
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -40,3 +42,22 @@ def test_the_command_line_is_one_that_a_shell_reads_back(version: int) -> None:
 def test_variables_are_told_to_whoever_may_ask() -> None:
     words = shlex.split(explain_unit(plan("env", environment={"A": "1 2"}), settings(257)).systemd_run)
     assert "--setenv=JOBLET_ENV_A=1 2" in words
+
+
+def test_c3_secrets_are_named_and_starred() -> None:
+    spec = replace(plan().spec, secret_environment=("KEY",), secret_files=("key.pem",))
+    secret = replace(
+        plan(), spec=spec, environment={"KEY": "***"}, credentials=Path("/run/joblet/credentials/x")
+    )
+    explanation = explain_unit(secret, settings(257))
+    told = {entry.name: entry.value for entry in explanation.properties}
+    assert "/run/joblet/credentials/x:/run/secrets:norbind" in told["BindReadOnlyPaths"].split()
+    assert "*** stands for the secret variables: KEY" in explanation.notes
+    assert "/run/secrets has the secret files: key.pem" in explanation.notes
+    assert "--setenv=JOBLET_ENV_KEY=***" in shlex.split(explanation.systemd_run)
+
+
+@pytest.mark.parametrize("version", RELEASES)
+def test_a_job_without_secret_files_pays_for_no_mount(version: int) -> None:
+    told = {entry.name: entry.value for entry in explain_unit(plan(), settings(version)).properties}
+    assert "/run/secrets" not in told["BindReadOnlyPaths"]
