@@ -11,6 +11,7 @@ State machine (an arrow is written to the store before or with the act that caus
        │
     SCHEDULED ──► CANCELED          (withdrawn, or its start was missed and is not wanted later)
 
+An INITIALIZING job with a token becomes PENDING again when its agent died before systemd had it.
 A SCHEDULED job becomes PENDING when it is due.
 
 Must not know: proto messages, D-Bus names, SQL.
