@@ -5,6 +5,8 @@ import signal
 import pytest
 from hypothesis import settings
 
+import joblet_agent.systemd  # noqa: F401 - imports dbus-next as the agent does, before a test imports it alone
+
 # No test asserts timings: the first example may come while the machine is busy.
 settings.register_profile("joblet", deadline=None)
 settings.load_profile("joblet")

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -13,8 +12,9 @@ from typing import Any
 from joblet_agent.config import AgentConfig
 from joblet_agent.errors import AmbiguousId, InvalidRequest, LimitReached, NotFound, WrongState
 from joblet_agent.jobs.agenda import Agenda
-from joblet_agent.jobs.check import check_spec, quoted
+from joblet_agent.jobs.check import check_spec
 from joblet_agent.jobs.files import Delivery
+from joblet_agent.jobs.ids import id_prefix
 from joblet_agent.jobs.limits import FIXED_AT_START, LIMITS, LimitPolicy
 from joblet_agent.jobs.logs import JobEnd, LogChunk, LogReader
 from joblet_agent.jobs.metrics.reader import MetricsReader
@@ -56,7 +56,6 @@ NETWORKS = frozenset({"none"})
 
 _START_DEADLINE = 30.0
 _STOP_ANSWER_MOST = timedelta(seconds=8)  # published clients wait 10 s for the reply
-_ID_PREFIX = re.compile(r"[0-9a-f-]{1,36}")
 _ID_LENGTH = 36
 
 _log = logging.getLogger(__name__)
@@ -398,13 +397,7 @@ class JobService:
         return end
 
     async def _resolve(self, given: str) -> JobId:
-        text = given.strip().lower()
-        if not _ID_PREFIX.fullmatch(text):
-            raise InvalidRequest(
-                f"not a job id: {quoted(given)}",
-                reason="INVALID_JOB_ID",
-                hint="ids are UUIDs, and their first characters are enough; see: rnx list",
-            )
+        text = id_prefix(given, "job")
         if len(text) == _ID_LENGTH and self._registry.get(JobId(text)) is not None:
             return JobId(text)
         found = set(await self._store.find(text, most=2)) | self._registry.ids_matching(text)

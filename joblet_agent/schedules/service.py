@@ -31,6 +31,7 @@ from joblet_agent.errors import (
 )
 from joblet_agent.jobs.agenda import MISSED_AFTER
 from joblet_agent.jobs.check import quoted
+from joblet_agent.jobs.ids import id_prefix
 from joblet_agent.jobs.tasks import Tasks
 from joblet_agent.jobs.timers import TimerKeeper
 from joblet_agent.jobs.tracker import JobTracker
@@ -315,10 +316,8 @@ class ScheduleService:
             raise _not_found(entry.schedule.id)
 
     def _resolve(self, given: str) -> _Entry:
-        text = given.strip().lower()
-        found = [
-            entry for key, entry in self._entries.items() if text and key.startswith(text) and entry.is_stored
-        ]
+        text = id_prefix(given, "schedule")
+        found = [entry for key, entry in self._entries.items() if key.startswith(text) and entry.is_stored]
         if not found:
             raise _not_found(given)
         if len(found) > 1:

@@ -181,9 +181,11 @@ def test_a_prefix_must_fit_one(tmp_path: Path) -> None:
         twice = next(c for c in first if sum(each.id[0] == c for each in core.schedules.all()) > 1)
         with pytest.raises(AmbiguousId):
             core.schedules.get(twice)
-        for nothing in ("", "zz", "../x"):
-            with pytest.raises(NotFound):
-                core.schedules.get(nothing)
+        for no_id in ("", "zz", "../x"):
+            with pytest.raises(InvalidRequest):
+                core.schedules.get(no_id)
+        with pytest.raises(NotFound):
+            core.schedules.get("-" * 36)
 
     with_core(tmp_path, case)
 
@@ -255,6 +257,6 @@ def test_systemd_that_does_not_answer_makes_no_schedule(tmp_path: Path) -> None:
             await create(core)
         core.host.timers.failure = None
         with pytest.raises(NotFound):
-            core.schedules.get(ScheduleId("x"))
+            core.schedules.get(ScheduleId("a"))
 
     assert with_core(tmp_path, case).schedules.schedules == {}

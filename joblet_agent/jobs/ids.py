@@ -1,0 +1,26 @@
+"""Ids as callers give them: whole, or shortened to their first characters. Pure."""
+
+import re
+
+from joblet_agent.errors import InvalidRequest
+from joblet_agent.jobs.check import quoted
+
+_PREFIX = re.compile(r"[0-9a-f-]{1,36}")
+
+
+def id_prefix(given: str, noun: str) -> str:
+    """Return what somebody gave as the id of a ``noun``, or the beginning of one, as the store has it.
+
+    Raises InvalidRequest (INVALID_JOB_ID, …) for what no id can begin with.
+    """
+    text = given.strip().lower()
+    if not _PREFIX.fullmatch(text):
+        raise InvalidRequest(
+            f"not a {noun} id: {quoted(given)}",
+            reason=f"INVALID_{noun.upper()}_ID",
+            hint=f"ids are UUIDs, and their first characters are enough; see: {_LISTS[noun]}",
+        )
+    return text
+
+
+_LISTS = {"job": "rnx list", "schedule": "rnx schedule list"}
