@@ -51,6 +51,7 @@ FREE_TEXT = {
     ("RunJobRequest", "command"),
     ("RunJobRequest", "args"),
     ("RunJobRequest", "name"),
+    ("RunJobRequest", "token"),
     ("RunJobRequest", "environment"),
     ("GetJobLogsRequest", "grep"),
     ("QueryJobsRequest", "name"),
