@@ -2,8 +2,8 @@
 
 import sys
 
-# asyncio goes without TLS when it cannot import it (gRPC has its own): 4 MB of libcrypto less.
-sys.modules["ssl"] = None  # type: ignore[assignment]
+# 4 MB of libcrypto less: asyncio goes without TLS (gRPC has its own), and hashlib has code of its own, too.
+sys.modules["ssl"] = sys.modules["_hashlib"] = None  # type: ignore[assignment]
 
 import argparse
 import asyncio
