@@ -84,7 +84,10 @@ class UploadStaging:
         try:
             await self._receive(parts, receiver)
         except BaseException as error:
-            self._spawn(asyncio.to_thread(receiver.abandon), f"abandon-{upload_id}")
+            # A caller that is there hears of it when nothing is left; one that went away is not waited for.
+            gone = self._spawn(asyncio.to_thread(receiver.abandon), f"abandon-{upload_id}")
+            if isinstance(error, Exception):
+                await asyncio.shield(gone)
             if isinstance(error, OSError):
                 raise self._refused(error) from error
             raise
@@ -152,10 +155,11 @@ class UploadStaging:
             hint=f"is the disk of {self._directory} full?",
         )
 
-    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 class _OpenFile:

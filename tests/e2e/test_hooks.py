@@ -56,13 +56,12 @@ def test_a_hook_is_started_once_for_each_failure_and_knows_the_job(hooked: Clien
     killed = _end(hooked, "kill -9 $$")
     missing = hooked.run("no-such-program")
     no_directory = hooked.run("true", work_dir="/no/such")
-    wanted = {
-        exited: [f"{unit_of(exited)} exit-code 7"],
-        killed: [f"{unit_of(killed)} signal KILL"],
-        missing: [f"{unit_of(missing)} exit-code 127"],
-        no_directory: [f"{unit_of(no_directory)} exit-code 200"],
-    }
-    assert eventually(lambda: {job: _told(job) for job in wanted}, lambda told: told == wanted)
+    statuses = {exited: "7", killed: "KILL", missing: "127", no_directory: "200"}
+    told = eventually(lambda: {job: _told(job) for job in statuses}, lambda told: all(told.values()))
+    for job_id, status in statuses.items():
+        (line,) = told[job_id]
+        # The agent may have let the unit go before the hook is set up: then systemd's result is "success".
+        assert line.split()[::2] == [unit_of(job_id), status]
 
 
 @pytest.mark.parametrize("number", [1, 2, 13, 15])

@@ -28,6 +28,7 @@ from tests.e2e.agent import (
     units,
     wait_for_agent,
 )
+from tests.e2e.host import in_parallel
 
 pytestmark = pytest.mark.systemd
 
@@ -234,12 +235,12 @@ def _end_by_force(client: Client, job_id: str) -> None:
 
 
 def _start_many(client: Client, count: int, make: Callable[[int], str]) -> list[str]:
-    return [client.run("sh", "-c", make(number)) for number in range(count)]
+    return in_parallel(lambda number: client.run("sh", "-c", make(number)), list(range(count)))
 
 
 def test_r1_a_hundred_running_jobs_do_not_notice_the_kill(client: Client) -> None:
     ids = _start_many(
-        client, 100, lambda number: f"for i in $(seq 1 40); do echo $i; sleep 0.2; done; exit {number}"
+        client, 100, lambda number: f"for i in $(seq 1 40); do echo $i; sleep 0.4; done; exit {number}"
     )
     before = {job_id: client.status(job_id).main_pid for job_id in ids}
     kill_agent()
