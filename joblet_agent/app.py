@@ -12,12 +12,16 @@ from joblet_agent.config import AgentConfig
 from joblet_agent.errors import HostUnavailable
 from joblet_agent.inotify import InotifyWatcher
 from joblet_agent.jobs.agenda import Agenda
+from joblet_agent.jobs.belongings import Belongings
+from joblet_agent.jobs.control import UnitControl
 from joblet_agent.jobs.execs import ExecService
 from joblet_agent.jobs.file_service import FileService
 from joblet_agent.jobs.host import HostFacts
+from joblet_agent.jobs.launch import JobLauncher
 from joblet_agent.jobs.limits import LimitPolicy
 from joblet_agent.jobs.live import LiveControl
 from joblet_agent.jobs.log_keeper import LogKeeper
+from joblet_agent.jobs.log_marks import LogMarks
 from joblet_agent.jobs.logs import LogReader
 from joblet_agent.jobs.metrics.reader import MetricsReader
 from joblet_agent.jobs.metrics.sampler import MetricsSampler
@@ -25,6 +29,7 @@ from joblet_agent.jobs.node import NodeService
 from joblet_agent.jobs.paths import AgentPaths
 from joblet_agent.jobs.plan import PROGRAMS
 from joblet_agent.jobs.profiles import Profiles
+from joblet_agent.jobs.recovery import Recovery
 from joblet_agent.jobs.registry import JobRegistry
 from joblet_agent.jobs.retention import Retention
 from joblet_agent.jobs.root import DefaultRoot
@@ -34,6 +39,7 @@ from joblet_agent.jobs.staging import UploadStaging
 from joblet_agent.jobs.timers import TimerKeeper
 from joblet_agent.jobs.tracker import JobTracker
 from joblet_agent.jobs.uids import UidPool
+from joblet_agent.jobs.waiting import WaitingJobs
 from joblet_agent.jobs.watch import JobWatches
 from joblet_agent.rpc.server import build_server
 from joblet_agent.rpc.services import Services
@@ -100,15 +106,15 @@ class Agent:
         registry = JobRegistry(config.jobs.max_concurrent)
         root = DefaultRoot(paths.default_root)
         await asyncio.to_thread(root.refresh)
+        marks = LogMarks(registry, store)
         keeper = LogKeeper(
             watcher,
             max_size=config.logs.max_size,
             journal=journal if config.logs.journal else None,
             lines_per_second=config.logs.journal_lines_per_second,
             burst=config.logs.journal_burst,
-            # The tracker is made later, with the keeper in it.
-            on_truncated=lambda job_id: tracker.log_was_truncated(job_id),  # noqa: PLW0108
-            on_copied=lambda job_id, offset: tracker.log_was_copied(job_id, offset),  # noqa: PLW0108
+            on_truncated=marks.log_was_truncated,
+            on_copied=marks.log_was_copied,
         )
         sampler = MetricsSampler(
             units.control_group,
@@ -120,38 +126,81 @@ class Agent:
         staging = UploadStaging(paths.uploads, config.uploads, self._clock)
         stack.push_async_callback(staging.close)
         await staging.open()
+        boot_id, resync = _boot_id(), asyncio.Event()
+        uids = UidPool(config.jobs.uid_first, config.jobs.uid_count)
+        secrets = SecretKeeper(fleeting=paths.starting_secrets, lasting=paths.waiting_secrets)
+        belongings = Belongings(paths, secrets)
         tracker = JobTracker(
             registry=registry,
             store=store,
             units=units,
             invocations=JournalInvocations(),
-            keeper=keeper,
             sampler=sampler,
             journal=journal,
             clock=self._clock,
+            belongings=belongings,
+            paths=paths,
+            uids=uids,
+            retention=retention,
+            boot_id=boot_id,
+            resync=resync,
+        )
+        launcher = JobLauncher(
+            registry=registry,
+            store=store,
+            units=units,
+            tracker=tracker,
+            keeper=keeper,
+            belongings=belongings,
             paths=paths,
             root=root,
-            uids=UidPool(config.jobs.uid_first, config.jobs.uid_count),
-            retention=retention,
-            secrets=SecretKeeper(fleeting=paths.starting_secrets, lasting=paths.waiting_secrets),
-            boot_id=_boot_id(),
-            start_parallelism=config.jobs.start_parallelism,
+            uids=uids,
             profiles=self._profiles,
+            boot_id=boot_id,
+            parallelism=config.jobs.start_parallelism,
+            resync=resync,
         )
-        stack.push_async_callback(sampler.close)
-        stack.push_async_callback(tracker.close)
-        stack.push_async_callback(keeper.close)  # before the tracker: it reports to it
+        waiting = WaitingJobs(
+            registry=registry,
+            store=store,
+            launcher=launcher,
+            belongings=belongings,
+            retention=retention,
+            paths=paths,
+        )
+        control = UnitControl(
+            store=store, units=units, tracker=tracker, paths=paths, root=root, resync=resync
+        )
+        recovery = Recovery(
+            registry=registry,
+            store=store,
+            units=units,
+            tracker=tracker,
+            launcher=launcher,
+            control=control,
+            keeper=keeper,
+            sampler=sampler,
+            secrets=secrets,
+            paths=paths,
+            uids=uids,
+            boot_id=boot_id,
+            resync=resync,
+        )
+        # Closed the other way round: who asks others goes before them.
+        for owner in (sampler, tracker, launcher, control, waiting, recovery, marks, keeper):
+            stack.push_async_callback(owner.close)
         timers = TimerKeeper(units.timers)
         agenda = Agenda(
-            tracker=tracker, store=store, timers=timers, clock=self._clock, most=config.schedules.max_jobs
+            waiting=waiting, store=store, timers=timers, clock=self._clock, most=config.schedules.max_jobs
         )
 
-        def resync() -> None:
-            tracker.request_resync()
+        def compare_again() -> None:
+            resync.set()
             timers.request_resync()
 
-        units.listen(tracker.on_unit, resync)
-        await tracker.recover()
+        units.listen(tracker.on_unit, compare_again)
+        await recovery.recover()
+        waiting.open()
         stack.push_async_callback(retention.close)
         await retention.open()
         logs = LogReader(watcher, max_size=config.logs.max_size)
@@ -160,7 +209,9 @@ class Agent:
         jobs = JobService(
             config=config,
             registry=registry,
-            tracker=tracker,
+            launcher=launcher,
+            waiting=waiting,
+            control=control,
             retention=retention,
             staging=staging,
             agenda=agenda,
@@ -180,7 +231,7 @@ class Agent:
             accept=jobs.accept,
             store=store.schedules,
             jobs=store,
-            tracker=tracker,
+            waiting=waiting,
             timers=timers,
             clock=self._clock,
             most=config.schedules.max_recurring,
@@ -188,8 +239,8 @@ class Agent:
         await _started(stack, agenda, schedules, timers)
         node = NodeService(config=config, registry=registry, units=units, limits=limits)
         files = FileService(jobs=jobs, staging=staging, paths=paths)
-        live = LiveControl(find=jobs.get, registry=registry, tracker=tracker, units=units, journal=journal)
-        execs = await _opened(ExecService(live, tracker, units.exec_units(), journal, paths, root), stack)
+        live = LiveControl(find=jobs.get, registry=registry, control=control, units=units, journal=journal)
+        execs = await _opened(ExecService(live, control, units.exec_units(), journal, paths, root), stack)
         return Services(jobs, JobWatches(store.events, jobs.get), node, files, live, schedules, execs)
 
     async def _opened_units(self, stack: AsyncExitStack) -> SystemdUnitManager:

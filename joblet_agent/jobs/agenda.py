@@ -21,7 +21,7 @@ from joblet_agent.errors import HostUnavailable, JobletError, LimitReached, Stor
 from joblet_agent.jobs.files import Delivery
 from joblet_agent.jobs.tasks import Tasks
 from joblet_agent.jobs.timers import TimerKeeper
-from joblet_agent.jobs.tracker import JobTracker
+from joblet_agent.jobs.waiting import WaitingJobs
 from joblet_agent.model.job import JobFilter, JobId, JobRecord, JobState, Outcome, Reason
 from joblet_agent.model.secrets import NO_SECRETS, Secrets
 from joblet_agent.ports import Clock, JobStore, TimerId, TimerKind, TimerStatus
@@ -47,9 +47,9 @@ class Agenda:
     """Starts each scheduled job once, when it is due."""
 
     def __init__(
-        self, *, tracker: JobTracker, store: JobStore, timers: TimerKeeper, clock: Clock, most: int
+        self, *, waiting: WaitingJobs, store: JobStore, timers: TimerKeeper, clock: Clock, most: int
     ) -> None:
-        self._tracker = tracker
+        self._waiting = waiting
         self._store = store
         self._timers = timers
         self._clock = clock
@@ -82,7 +82,7 @@ class Agenda:
         entry = self._take_in(record)
         async with entry.lock:
             try:
-                await self._tracker.store_unstarted(record, delivery, secrets)
+                await self._waiting.store_unstarted(record, delivery, secrets)
             except JobletError:
                 del self._entries[record.id]
                 raise
@@ -93,7 +93,7 @@ class Agenda:
                 self._timers.expect(_timer(record.id), calendar_of(entry.due), _title(record))
                 self._timers.request_resync()
             except JobletError:
-                await self._tracker.unstore(record)
+                await self._waiting.unstore(record)
                 del self._entries[record.id]
                 raise
         self._look(record.id)  # it may have become due meanwhile, and no timer looks back
@@ -135,7 +135,7 @@ class Agenda:
             return record
 
     async def recover(self) -> None:
-        """Take over what the store has. Call once, after the tracker's and before the timers' ``recover``."""
+        """Take over what the store has. Call once, after the jobs' and before the timers' ``recover``."""
         token = ""
         while True:
             page = await self._store.page(
@@ -184,12 +184,12 @@ class Agenda:
             await self._end(record, Outcome(JobState.CANCELED, Reason.MISSED, 0, 0, text))
         else:
             await self._store.save(replace(record, state=JobState.PENDING))
-            self._tracker.take_in(job_id)
+            self._waiting.take_in(job_id)
             self._forget(job_id)
 
     async def _end(self, record: JobRecord, outcome: Outcome) -> JobRecord:
         record = replace(record, state=outcome.state, outcome=outcome, ended_at=self._clock.now())
-        await self._tracker.end_unstarted(record)
+        await self._waiting.end_unstarted(record)
         self._forget(record.id)
         return record
 

@@ -14,12 +14,12 @@ from typing import Any
 
 from joblet_agent.errors import HostUnavailable, JobletError, NotOffered, WrongState
 from joblet_agent.jobs.check import check_command, quoted
+from joblet_agent.jobs.control import UnitControl
 from joblet_agent.jobs.exec_session import ExecSession
 from joblet_agent.jobs.live import LiveControl
 from joblet_agent.jobs.paths import AgentPaths
 from joblet_agent.jobs.plan import launch_plan
 from joblet_agent.jobs.root import DefaultRoot
-from joblet_agent.jobs.tracker import JobTracker
 from joblet_agent.model.execution import ExecOutput, ExecSpec
 from joblet_agent.model.identity import Identity
 from joblet_agent.model.job import JobRecord, Outcome
@@ -55,14 +55,14 @@ class ExecService:
     def __init__(
         self,
         live: LiveControl,
-        tracker: JobTracker,
+        control: UnitControl,
         units: ExecUnits,
         journal: JournalCopy,
         paths: AgentPaths,
         root: DefaultRoot,
     ) -> None:
         self._live = live
-        self._tracker = tracker
+        self._control = control
         self._units = units
         self._journal = journal
         self._paths = paths
@@ -92,7 +92,7 @@ class ExecService:
         (JOB_NOT_RUNNING, JOB_PAUSED), NotOffered (EXEC_NOT_OFFERED), LaunchFailed, HostUnavailable.
         """
         job = await self._live.running(given, _VERB)
-        if await self._tracker.is_paused(job):
+        if await self._control.is_paused(job):
             raise WrongState(
                 f"cannot {_VERB} job {job.record.id[:8]}: it is paused",
                 reason="JOB_PAUSED",

@@ -1,7 +1,7 @@
 """Control of running jobs: pause, resume, kill.
 
 What systemd knows is not recorded a second time. Whether a job is paused is the state of its
-unit's freezer, which outlives the agent: after a restart it is read from there (tracker), so an
+unit's freezer, which outlives the agent: after a restart it is read from there (jobs/tracker.py), so an
 agent that dies between the request and the answer leaves nothing to repair. The result of a signal
 is the end of the job, if it has one.
 """
@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from joblet_agent.errors import NotFound, WrongState
+from joblet_agent.jobs.control import UnitControl
 from joblet_agent.jobs.outcome import signal_name
 from joblet_agent.jobs.registry import ActiveJob, JobRegistry
 from joblet_agent.jobs.signals import signal_number
-from joblet_agent.jobs.tracker import JobTracker
 from joblet_agent.model.job import JobRecord, JobState
 from joblet_agent.ports import JournalCopy, UnitManager
 
@@ -29,14 +29,14 @@ class LiveControl:
         *,
         find: Callable[[str], Awaitable[JobRecord]],
         registry: JobRegistry,
-        tracker: JobTracker,
+        control: UnitControl,
         units: UnitManager,
         journal: JournalCopy,
     ) -> None:
         """``find`` returns the job of an id or a prefix (JobService.get)."""
         self._find = find
         self._registry = registry
-        self._tracker = tracker
+        self._control = control
         self._units = units
         self._journal = journal
 
@@ -46,23 +46,23 @@ class LiveControl:
         Raises WrongState: JOB_NOT_RUNNING, JOB_PAUSED.
         """
         job = await self.running(given, "pause")
-        if await self._unless_ended(job, "pause", self._tracker.is_paused(job)):
+        if await self._unless_ended(job, "pause", self._control.is_paused(job)):
             raise WrongState(
                 f"cannot pause job {job.record.id[:8]}: it is paused already",
                 reason="JOB_PAUSED",
                 hint="let it go on with: rnx job resume",
             )
-        await self._unless_ended(job, "pause", asyncio.shield(self._tracker.pause(job)))
+        await self._unless_ended(job, "pause", asyncio.shield(self._control.pause(job)))
         return job.record
 
     async def resume(self, given: str) -> JobRecord:
         """Let a paused job go on. Raises WrongState: JOB_NOT_RUNNING, JOB_NOT_PAUSED."""
         job = await self.running(given, "resume")
-        if not await self._unless_ended(job, "resume", self._tracker.is_paused(job)):
+        if not await self._unless_ended(job, "resume", self._control.is_paused(job)):
             raise WrongState(
                 f"cannot resume job {job.record.id[:8]}: it is not paused", reason="JOB_NOT_PAUSED"
             )
-        await self._unless_ended(job, "resume", asyncio.shield(self._tracker.resume(job)))
+        await self._unless_ended(job, "resume", asyncio.shield(self._control.resume(job)))
         return job.record
 
     async def kill(self, given: str, signal: str) -> tuple[JobRecord, int]:

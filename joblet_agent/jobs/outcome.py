@@ -78,6 +78,28 @@ def start_failed(message: str) -> Outcome:
     return Outcome(JobState.FAILED, Reason.START_FAILED, -1, 0, message)
 
 
+def stopped_before_start() -> Outcome:
+    """Return the outcome of a job that was stopped and had not begun."""
+    return Outcome(JobState.STOPPED, Reason.STOPPED, -1, 0, "stopped before its command ran")
+
+
+def stopped_meanwhile() -> Outcome:
+    """Return the outcome of a job that was to be stopped, and whose end nobody has seen."""
+    return Outcome(JobState.STOPPED, Reason.STOPPED, -1, 0, "stopped while the agent was not running")
+
+
+def lost() -> Outcome:
+    """Return the outcome of a job whose end nobody has seen."""
+    return Outcome(
+        JobState.FAILED, Reason.LOST, -1, 0, "its unit ended while the agent was away, nobody knows how"
+    )
+
+
+def host_rebooted() -> Outcome:
+    """Return the outcome of a job of an earlier boot."""
+    return Outcome(JobState.FAILED, Reason.HOST_REBOOTED, -1, 0, "the host was rebooted or lost power")
+
+
 def signal_name(number: int) -> str:
     """Return SIGTERM for 15, and ``signal N`` for numbers without a name."""
     try:

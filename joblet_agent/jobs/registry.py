@@ -76,6 +76,8 @@ class JobRegistry:
         self._active: dict[JobId, ActiveJob] = {}
         self._ends: dict[JobId, JobEnd] = {}
         self.queue = JobQueue()
+        self.room_wanted = asyncio.Event()
+        """Set when a job that waits may start: one came, or another has freed its slot."""
 
     def __iter__(self) -> Iterator[ActiveJob]:
         return iter(list(self._active.values()))
@@ -108,6 +110,7 @@ class JobRegistry:
     def remove(self, job_id: JobId) -> None:
         """Free the job's slot."""
         self._active.pop(job_id, None)
+        self.room_wanted.set()
 
     def ids_matching(self, prefix: str) -> set[JobId]:
         """Return the active jobs whose id begins with the prefix."""

@@ -13,8 +13,10 @@ from joblet_agent.config import AgentConfig
 from joblet_agent.errors import AmbiguousId, InvalidRequest, LimitReached, NotFound, WrongState
 from joblet_agent.jobs.agenda import Agenda
 from joblet_agent.jobs.check import check_spec
+from joblet_agent.jobs.control import UnitControl
 from joblet_agent.jobs.files import Delivery
 from joblet_agent.jobs.ids import id_prefix
+from joblet_agent.jobs.launch import JobLauncher
 from joblet_agent.jobs.limits import FIXED_AT_START, LIMITS, LimitPolicy
 from joblet_agent.jobs.logs import JobEnd, LogChunk, LogReader
 from joblet_agent.jobs.metrics.reader import MetricsReader
@@ -28,8 +30,8 @@ from joblet_agent.jobs.root import DefaultRoot
 from joblet_agent.jobs.secret_check import check_secrets
 from joblet_agent.jobs.staging import UploadStaging
 from joblet_agent.jobs.submissions import Submissions, check_token
-from joblet_agent.jobs.tracker import JobTracker
 from joblet_agent.jobs.uploads import bring_uploads, check_uploads
+from joblet_agent.jobs.waiting import WaitingJobs
 from joblet_agent.jobs.when import check_distance, read_when
 from joblet_agent.model.files import NO_UPLOADS, Uploads
 from joblet_agent.model.identity import Identity
@@ -69,7 +71,9 @@ class JobService:
         *,
         config: AgentConfig,
         registry: JobRegistry,
-        tracker: JobTracker,
+        launcher: JobLauncher,
+        waiting: WaitingJobs,
+        control: UnitControl,
         retention: Retention,
         staging: UploadStaging,
         agenda: Agenda,
@@ -86,7 +90,9 @@ class JobService:
     ) -> None:
         self._config = config
         self._registry = registry
-        self._tracker = tracker
+        self._launcher = launcher
+        self._waiting = waiting
+        self._control = control
         self._retention = retention
         self._staging = staging
         self._agenda = agenda
@@ -147,7 +153,7 @@ class JobService:
             self._agenda.check_room()
         elif must_wait:
             self._check_queue()
-        # Last of all: from here on the tracker owns the files.
+        # Last of all: from here on the job owns its files.
         record, delivery = self._with_uploads(record, uploads, caller)
         if is_later:
             record = replace(record, state=JobState.SCHEDULED)
@@ -155,9 +161,9 @@ class JobService:
             return record
         if must_wait:
             record = replace(record, state=JobState.PENDING)
-            await asyncio.shield(self._tracker.enqueue(record, delivery, secrets))
+            await asyncio.shield(self._waiting.enqueue(record, delivery, secrets))
             return record
-        job = await asyncio.shield(self._tracker.launch(record, delivery, secrets))
+        job = await asyncio.shield(self._launcher.launch(record, delivery, secrets))
         await self._until_begun(job)
         return job.record
 
@@ -230,7 +236,7 @@ class JobService:
 
         record = await self._agenda.change(job_id, edited)
         if record is None and job_id in self._registry.queue:
-            record = await asyncio.shield(self._tracker.change_waiting(job_id, edited))
+            record = await asyncio.shield(self._waiting.change(job_id, edited))
         if record is not None:
             return record
         job = self._registry.get(job_id)
@@ -244,7 +250,7 @@ class JobService:
                     hint="stop the job, and run it again with the other limit",
                 )
         await self._until_begun(job)
-        await asyncio.shield(self._tracker.change_limits(job, edited, tuple(changes)))
+        await asyncio.shield(self._control.change_limits(job, edited, tuple(changes)))
         return job.record
 
     async def stop(self, given: str, *, force: bool) -> JobRecord:
@@ -260,7 +266,7 @@ class JobService:
         job = self._registry.get(job_id)
         if job is None or job.record.has_ended:
             raise _already_ended(await self._record(job_id), "stop")
-        await asyncio.shield(self._tracker.stop(job, force=force))
+        await asyncio.shield(self._control.stop(job, force=force))
         await self._wait_for_end(job)
         return job.record
 
@@ -379,7 +385,7 @@ class JobService:
             ended_at=self._clock.now(),
             outcome=Outcome(JobState.CANCELED, Reason.CANCELED, 0, 0, "withdrawn before it started"),
         )
-        await asyncio.shield(self._tracker.withdraw(record))
+        await asyncio.shield(self._waiting.withdraw(record))
         return record
 
     async def _wait_for_end(self, job: ActiveJob) -> None:

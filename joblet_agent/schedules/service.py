@@ -34,7 +34,7 @@ from joblet_agent.jobs.check import quoted
 from joblet_agent.jobs.ids import id_prefix
 from joblet_agent.jobs.tasks import Tasks
 from joblet_agent.jobs.timers import TimerKeeper
-from joblet_agent.jobs.tracker import JobTracker
+from joblet_agent.jobs.waiting import WaitingJobs
 from joblet_agent.jobs.when import EXAMPLES, read_when
 from joblet_agent.model.identity import Identity
 from joblet_agent.model.job import JobFilter, JobId, JobRecord, JobSpec, JobState, new_job_id
@@ -75,7 +75,7 @@ class ScheduleService:
         accept: Accept,
         store: ScheduleStore,
         jobs: JobStore,
-        tracker: JobTracker,
+        waiting: WaitingJobs,
         timers: TimerKeeper,
         clock: Clock,
         most: int,
@@ -83,7 +83,7 @@ class ScheduleService:
         self._accept = accept
         self._store = store
         self._jobs = jobs
-        self._tracker = tracker
+        self._waiting = waiting
         self._timers = timers
         self._clock = clock
         self._most = most
@@ -218,7 +218,7 @@ class ScheduleService:
     # -- what is due -------------------------------------------------------------------------------
 
     async def recover(self) -> None:
-        """Take over what the store has. Call once, after the tracker's and before the timers' ``recover``."""
+        """Take over what the store has. Call once, after the jobs' and before the timers' ``recover``."""
         for schedule in await self._store.all():
             self._entries[schedule.id] = _Entry(schedule)
             if schedule.state is ScheduleState.ACTIVE:
@@ -279,7 +279,7 @@ class ScheduleService:
         if job is None:
             _log.info("schedule %s: the start at %s is left out: %s", schedule.id, due, why_not)
         else:
-            self._tracker.take_in(job.id)
+            self._waiting.take_in(job.id)
         if next_at is None:
             self._timers.stop(_timer(schedule.id))
 

@@ -48,7 +48,7 @@ class Units:
         self._root.refresh()
 
     def plan(self, spec: JobSpec) -> LaunchPlan:
-        """Place the job on the host, as the tracker does."""
+        """Place the job on the host, as the launcher does."""
         self._uid += 1
         record = JobRecord(new_job_id(), spec, JobState.INITIALIZING, BEGINNING, uid=self._uid)
         files.prepare(self.paths.job(record.id), record.uid)

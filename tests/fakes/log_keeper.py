@@ -1,4 +1,4 @@
-"""What the tracker asks of the keeper of logs, written down."""
+"""What the job core asks of the keeper of logs, written down."""
 
 from joblet_agent.jobs.logs import JobEnd
 from joblet_agent.jobs.paths import JobPaths

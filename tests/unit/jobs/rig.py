@@ -16,7 +16,10 @@ from joblet_agent.config import (
 )
 from joblet_agent.errors import LimitReached, StoreFailed
 from joblet_agent.jobs.agenda import Agenda
+from joblet_agent.jobs.belongings import Belongings
+from joblet_agent.jobs.control import UnitControl
 from joblet_agent.jobs.file_service import FileService
+from joblet_agent.jobs.launch import JobLauncher
 from joblet_agent.jobs.limits import LimitPolicy
 from joblet_agent.jobs.log_keeper import LogKeeper
 from joblet_agent.jobs.logs import LogReader
@@ -24,6 +27,7 @@ from joblet_agent.jobs.metrics.reader import MetricsReader
 from joblet_agent.jobs.metrics.sampler import MetricsSampler
 from joblet_agent.jobs.paths import AgentPaths
 from joblet_agent.jobs.profiles import Profiles
+from joblet_agent.jobs.recovery import Recovery
 from joblet_agent.jobs.registry import JobRegistry
 from joblet_agent.jobs.retention import Retention
 from joblet_agent.jobs.root import DefaultRoot
@@ -33,6 +37,7 @@ from joblet_agent.jobs.staging import UploadStaging
 from joblet_agent.jobs.timers import TimerKeeper
 from joblet_agent.jobs.tracker import JobTracker
 from joblet_agent.jobs.uids import UidPool
+from joblet_agent.jobs.waiting import WaitingJobs
 from joblet_agent.model.identity import Identity, Role
 from joblet_agent.model.job import JobId, JobRecord, JobSpec, JobState
 from joblet_agent.model.resources import NOTHING, Resources
@@ -156,28 +161,74 @@ class Core:
         )
         self.staging = UploadStaging(host.paths.uploads, self.config.uploads, self.clock)
         offered = Profiles(jobs.default_profile, self.config.profiles)
+        self.resync = asyncio.Event()
+        secrets = SecretKeeper(fleeting=host.paths.starting_secrets, lasting=host.paths.waiting_secrets)
+        belongings = Belongings(host.paths, secrets)
         self.tracker = JobTracker(
             registry=self.registry,
             store=self.store,
             units=self.units,
             invocations=host.invocations,
-            keeper=cast(LogKeeper, self.keeper),
             sampler=self.sampler,
             journal=self.journal,
             clock=self.clock,
+            belongings=belongings,
+            paths=host.paths,
+            uids=self.uids,
+            retention=self.retention,
+            boot_id=boot_id,
+            resync=self.resync,
+        )
+        self.launcher = JobLauncher(
+            registry=self.registry,
+            store=self.store,
+            units=self.units,
+            tracker=self.tracker,
+            keeper=cast(LogKeeper, self.keeper),
+            belongings=belongings,
             paths=host.paths,
             root=self.root,
             uids=self.uids,
-            retention=self.retention,
-            secrets=SecretKeeper(fleeting=host.paths.starting_secrets, lasting=host.paths.waiting_secrets),
-            boot_id=boot_id,
-            start_parallelism=jobs.start_parallelism,
             profiles=offered,
+            boot_id=boot_id,
+            parallelism=jobs.start_parallelism,
+            resync=self.resync,
+        )
+        self.waiting = WaitingJobs(
+            registry=self.registry,
+            store=self.store,
+            launcher=self.launcher,
+            belongings=belongings,
+            retention=self.retention,
+            paths=host.paths,
+        )
+        self.control = UnitControl(
+            store=self.store,
+            units=self.units,
+            tracker=self.tracker,
+            paths=host.paths,
+            root=self.root,
+            resync=self.resync,
+        )
+        self.recovery = Recovery(
+            registry=self.registry,
+            store=self.store,
+            units=self.units,
+            tracker=self.tracker,
+            launcher=self.launcher,
+            control=self.control,
+            keeper=cast(LogKeeper, self.keeper),
+            sampler=self.sampler,
+            secrets=secrets,
+            paths=host.paths,
+            uids=self.uids,
+            boot_id=boot_id,
+            resync=self.resync,
         )
         self.timers = TimerKeeper(timers or host.timers)
         bounds = schedules or SchedulesConfig()
         self.agenda = Agenda(
-            tracker=self.tracker,
+            waiting=self.waiting,
             store=self.store,
             timers=self.timers,
             clock=self.clock,
@@ -186,7 +237,9 @@ class Core:
         self.service = JobService(
             config=self.config,
             registry=self.registry,
-            tracker=self.tracker,
+            launcher=self.launcher,
+            waiting=self.waiting,
+            control=self.control,
             retention=self.retention,
             staging=self.staging,
             agenda=self.agenda,
@@ -207,16 +260,17 @@ class Core:
             accept=self.service.accept,
             store=schedule_store or host.schedules,
             jobs=self.store,
-            tracker=self.tracker,
+            waiting=self.waiting,
             timers=self.timers,
             clock=self.clock,
             most=bounds.max_recurring,
         )
 
     async def open(self) -> None:
-        self.units.listen(self.tracker.on_unit, self.tracker.request_resync)
+        self.units.listen(self.tracker.on_unit, self.resync.set)
         await self.staging.open()
-        await self.tracker.recover()
+        await self.recovery.recover()
+        self.waiting.open()
         await self.retention.open()
         await self.agenda.recover()
         await self.schedules.recover()
@@ -226,11 +280,14 @@ class Core:
         for owner in (self.service, self.timers, self.schedules, self.agenda):
             await owner.close()
         await self.retention.close()
-        await self.tracker.close()
-        await self.sampler.close()
+        await self.close_tracking()
         await self.staging.close()
         self.units.listen(lambda _status: None, lambda: None)
         self.logs.close()
+
+    async def close_tracking(self) -> None:
+        for owner in (self.recovery, self.waiting, self.control, self.launcher, self.tracker, self.sampler):
+            await owner.close()
 
     async def run(self, command: str, *args: str, resources: Resources = NOTHING) -> JobRecord:
         return await self.service.run(JobSpec(command, args, resources=resources), CALLER)

@@ -132,7 +132,7 @@ class Story:
                 for job_id in running(self._core.host)[:1]:
                     self._core.host.units.end(job_id, "exited", 4, "exit-code")
             case "resync":
-                self._core.tracker.request_resync()
+                self._core.resync.set()
         for _ in range(self._random.randrange(20)):
             await asyncio.sleep(0)
 

@@ -15,7 +15,7 @@ def control(core: Core) -> LiveControl:
     return LiveControl(
         find=core.service.get,
         registry=core.registry,
-        tracker=core.tracker,
+        control=core.control,
         units=core.units,
         journal=core.journal,
     )
@@ -69,8 +69,8 @@ def test_a_stop_that_comes_while_a_pause_is_under_way_is_sent_again(tmp_path: Pa
         job = await core.run("sleep")
         active = core.registry.get(job.id)
         assert active is not None
-        pausing = core.tracker.pause(active)
-        stopping = core.tracker.stop(active, force=False)
+        pausing = core.control.pause(active)
+        stopping = core.control.stop(active, force=False)
         await asyncio.gather(pausing, stopping, return_exceptions=True)
         assert (await core.ended(job.id)).state is JobState.STOPPED
 
