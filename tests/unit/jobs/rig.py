@@ -1,7 +1,9 @@
 """A job core on fakes: everything of app.py that decides, nothing that needs a host."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
@@ -310,6 +312,19 @@ class Core:
                 free += 1
         except LimitReached:
             return free
+
+
+@asynccontextmanager
+async def mortal_threads() -> AsyncIterator[None]:
+    """See that threads of the agent within the block are done behind it: a process takes its own along."""
+    loop = asyncio.get_running_loop()
+    executor = ThreadPoolExecutor()
+    loop.set_default_executor(executor)
+    try:
+        yield
+    finally:
+        loop.set_default_executor(ThreadPoolExecutor())
+        await asyncio.to_thread(executor.shutdown)
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -18,7 +18,7 @@ from joblet_agent.errors import JobletError
 from joblet_agent.model.job import JobId, JobSpec, JobState, Reason, Token
 from joblet_agent.model.secrets import NO_SECRETS, Secrets
 from joblet_agent.ports import UnitPhase
-from tests.unit.jobs.rig import CALLER, Core, Host, until
+from tests.unit.jobs.rig import CALLER, Core, Host, mortal_threads, until
 
 SECRETS = Secrets({"KEY": "s3cr3t"}, {"key": b"s3cr3t"})
 COMMANDS = [
@@ -237,7 +237,8 @@ def test_an_agent_that_dies_anywhere_loses_nothing(tmp_path: Path, seed: int) ->
         plan = CrashPlan(at)
         was_reached = False
         async with asyncio.timeout(60):
-            await _live(host, plan, seed)
+            async with mortal_threads():
+                await _live(host, plan, seed)
             was_reached = plan._left == 0
             await _come_to_an_end(host)
         assert len(host.units.starts) == len(set(host.units.starts)), f"started twice, death at {at}"

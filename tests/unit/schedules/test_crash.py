@@ -7,7 +7,7 @@ from pathlib import Path
 from joblet_agent.errors import JobletError
 from joblet_agent.model.job import JobSpec
 from joblet_agent.model.schedule import ScheduleState
-from tests.unit.jobs.rig import CALLER, Core, Host, until
+from tests.unit.jobs.rig import CALLER, Core, Host, mortal_threads, until
 from tests.unit.jobs.test_crash import CrashNow, CrashPlan, Mortal
 
 MINUTE = timedelta(minutes=1)
@@ -81,12 +81,14 @@ def test_r3_no_start_is_lost_or_repeated_wherever_the_agent_dies(tmp_path: Path)
         host = Host(tmp_path / str(at))
         plan = CrashPlan(at)
         async with asyncio.timeout(60):
-            await _live(host, plan)
+            async with mortal_threads():
+                await _live(host, plan)
             was_reached = plan._left == 0
             await _go_on(host)
         times = [(record.schedule_id, record.scheduled_at) for record in host.records]
         assert len(times) == len(set(times)), f"a start happened twice, death at {at}"
-        assert sorted(host.units.starts) == sorted(record.id for record in host.records), f"death at {at}"
+        ends = [(record.id, record.state, record.outcome) for record in host.records]
+        assert sorted(host.units.starts) == sorted(record.id for record in host.records), (at, ends)
         return was_reached
 
     at = 0
