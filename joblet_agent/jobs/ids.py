@@ -8,13 +8,18 @@ from joblet_agent.jobs.check import quoted
 _PREFIX = re.compile(r"[0-9a-f-]{1,36}")
 
 
+def is_id_prefix(text: str) -> bool:
+    """Say whether an id can begin with the text, in lower case."""
+    return _PREFIX.fullmatch(text) is not None
+
+
 def id_prefix(given: str, noun: str) -> str:
     """Return what somebody gave as the id of a ``noun``, or the beginning of one, as the store has it.
 
     Raises InvalidRequest (INVALID_JOB_ID, …) for what no id can begin with.
     """
     text = given.strip().lower()
-    if not _PREFIX.fullmatch(text):
+    if not is_id_prefix(text):
         raise InvalidRequest(
             f"not a {noun} id: {quoted(given)}",
             reason=f"INVALID_{noun.upper()}_ID",

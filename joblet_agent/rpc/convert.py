@@ -1,10 +1,10 @@
 """Proto messages to model values and back, without logic."""
 
-import re
 from datetime import UTC, datetime, timedelta
 
 from joblet_agent.errors import InvalidRequest
 from joblet_agent.jobs.check import quoted
+from joblet_agent.jobs.ids import is_id_prefix
 from joblet_agent.model.files import NewFile, Uploads
 from joblet_agent.model.job import (
     Explanation,
@@ -26,7 +26,6 @@ HIDDEN = "***"
 PID_ISOLATION = "namespace"
 """Every job has a PID namespace (units/joblet-launch)."""
 
-_ID_PREFIX = re.compile(r"[0-9a-f-]{1,36}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NOT_ENDED = Outcome(JobState.RUNNING)
 
@@ -85,7 +84,7 @@ def log_query_from_proto(request: pb.GetJobLogsRequest) -> LogQuery:
 def filter_from_proto(request: pb.QueryJobsRequest) -> JobFilter:
     """Return which jobs are wanted. Raises InvalidRequest for what no job can match."""
     prefix = request.uuid_prefix.lower()
-    if prefix and not _ID_PREFIX.fullmatch(prefix):
+    if prefix and not is_id_prefix(prefix):
         raise InvalidRequest(
             f"cannot list jobs: no job id begins with {quoted(prefix)}",
             reason="INVALID_JOB_ID",
