@@ -45,6 +45,7 @@ from joblet_agent.rpc.server import build_server
 from joblet_agent.rpc.services import Services
 from joblet_agent.schedules.service import ScheduleService
 from joblet_agent.store import SqliteJobStore
+from joblet_agent.systemd.audit import JournalAudit
 from joblet_agent.systemd.invocations import JournalInvocations
 from joblet_agent.systemd.journal import JournalWriter
 from joblet_agent.systemd.manager import SystemdUnitManager
@@ -83,8 +84,12 @@ class Agent:
             notifier = Notifier()
             stack.push_async_callback(notifier.close)
             stack.callback(os.close, _hold_lock(self._paths))
-            services = await self._assemble(stack)
-            server = build_server(services, self._config)
+            journal = JournalWriter()
+            stack.callback(journal.close)
+            audit = JournalAudit(journal)
+            stack.callback(audit.close)
+            services = await self._assemble(stack, journal, audit)
+            server = build_server(services, self._config, audit)
             await server.start()
             stack.push_async_callback(server.stop, _RPC_GRACE)
             notifier.start_watchdog()
@@ -93,7 +98,7 @@ class Agent:
             await stop.wait()
             notifier.stopping()
 
-    async def _assemble(self, stack: AsyncExitStack) -> Services:
+    async def _assemble(self, stack: AsyncExitStack, journal: JournalWriter, audit: JournalAudit) -> Services:
         config, paths = self._config, self._paths
         _make_directories(paths)
         store = await SqliteJobStore.open(paths.database)
@@ -101,8 +106,6 @@ class Agent:
         units = await self._opened_units(stack)
         watcher = InotifyWatcher()
         stack.callback(watcher.close)
-        journal = JournalWriter()
-        stack.callback(journal.close)
         registry = JobRegistry(config.jobs.max_concurrent)
         root = DefaultRoot(paths.default_root)
         await asyncio.to_thread(root.refresh)
@@ -191,7 +194,12 @@ class Agent:
             stack.push_async_callback(owner.close)
         timers = TimerKeeper(units.timers)
         agenda = Agenda(
-            waiting=waiting, store=store, timers=timers, clock=self._clock, most=config.schedules.max_jobs
+            waiting=waiting,
+            store=store,
+            timers=timers,
+            clock=self._clock,
+            audit=audit,
+            most=config.schedules.max_jobs,
         )
 
         def compare_again() -> None:
@@ -234,6 +242,7 @@ class Agent:
             waiting=waiting,
             timers=timers,
             clock=self._clock,
+            audit=audit,
             most=config.schedules.max_recurring,
         )
         await _started(stack, agenda, schedules, timers)

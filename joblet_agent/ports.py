@@ -8,6 +8,7 @@ from pathlib import Path
 from signal import SIGKILL
 from typing import Protocol
 
+from joblet_agent.model.audit import AuditEntry
 from joblet_agent.model.event import JobEvent
 from joblet_agent.model.job import (
     Explanation,
@@ -397,6 +398,14 @@ class JournalCopy(Protocol):
 
     def event(self, record: JobRecord, event: str, text: str) -> None:
         """Write one record about the job's life: ``JOBLET_EVENT=event``."""
+        ...
+
+
+class AuditLog(Protocol):
+    """Keeps who did what; never blocks, never fails a call."""
+
+    def write(self, entry: AuditEntry) -> None:
+        """Write a record; if the journal does not take it now, as soon as it does."""
         ...
 
 

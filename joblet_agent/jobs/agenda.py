@@ -22,9 +22,10 @@ from joblet_agent.jobs.files import Delivery
 from joblet_agent.jobs.tasks import Tasks
 from joblet_agent.jobs.timers import TimerKeeper
 from joblet_agent.jobs.waiting import WaitingJobs
+from joblet_agent.model.audit import start_by_timer
 from joblet_agent.model.job import JobFilter, JobId, JobRecord, JobState, Outcome, Reason
 from joblet_agent.model.secrets import NO_SECRETS, Secrets
-from joblet_agent.ports import Clock, JobStore, TimerId, TimerKind, TimerStatus
+from joblet_agent.ports import AuditLog, Clock, JobStore, TimerId, TimerKind, TimerStatus
 
 MISSED_AFTER = timedelta(minutes=1)
 """A start that is later than this was missed: the agent or the host was off."""
@@ -47,12 +48,20 @@ class Agenda:
     """Starts each scheduled job once, when it is due."""
 
     def __init__(
-        self, *, waiting: WaitingJobs, store: JobStore, timers: TimerKeeper, clock: Clock, most: int
+        self,
+        *,
+        waiting: WaitingJobs,
+        store: JobStore,
+        timers: TimerKeeper,
+        clock: Clock,
+        audit: AuditLog,
+        most: int,
     ) -> None:
         self._waiting = waiting
         self._store = store
         self._timers = timers
         self._clock = clock
+        self._audit = audit
         self._most = most
         self._entries: dict[JobId, _Entry] = {}
         self._tasks = Tasks()
@@ -184,6 +193,7 @@ class Agenda:
             await self._end(record, Outcome(JobState.CANCELED, Reason.MISSED, 0, 0, text))
         else:
             await self._store.save(replace(record, state=JobState.PENDING))
+            self._audit.write(start_by_timer(record))
             self._waiting.take_in(job_id)
             self._forget(job_id)
 

@@ -82,6 +82,11 @@ def caller() -> Identity:
     return _CALLER.get()
 
 
+def known_caller() -> Identity | None:
+    """Return who makes the RPC; None before the caller is authenticated, and if that fails."""
+    return _CALLER.get(None)
+
+
 def local_caller(context: Context) -> Identity:
     """Authenticate callers on the local socket, and nobody else."""
     if context.peer().startswith("unix:"):
@@ -102,8 +107,8 @@ class AuthInterceptor(Interceptor):
     @asynccontextmanager
     async def _admitted(self, method: str, context: Context) -> AsyncIterator[None]:
         identity = self._authenticate(context)
-        authorise(identity, method)
         _CALLER.set(identity)  # never reset: grpc runs each RPC in a task, and so a context, of its own
+        authorise(identity, method)
         yield
 
 

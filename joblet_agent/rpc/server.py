@@ -11,7 +11,9 @@ import grpc.aio
 
 from joblet_agent.config import AgentConfig, SocketConfig
 from joblet_agent.errors import HostUnavailable
+from joblet_agent.ports import AuditLog
 from joblet_agent.rpc.agent import AgentServicer
+from joblet_agent.rpc.audit import AuditInterceptor, SubjectInterceptor
 from joblet_agent.rpc.auth import Authenticator, AuthInterceptor, local_caller
 from joblet_agent.rpc.calls import CallLimit
 from joblet_agent.rpc.decode import DecodeInterceptor
@@ -32,9 +34,12 @@ _PING_MSEC = 5_000
 class AgentServer:
     """The server and its local socket. Start once, stop once."""
 
-    def __init__(self, server: grpc.aio.Server, calls: CallLimit, socket: SocketConfig) -> None:
+    def __init__(
+        self, server: grpc.aio.Server, calls: CallLimit, audit: AuditInterceptor, socket: SocketConfig
+    ) -> None:
         self._server = server
         self._calls = calls
+        self._audit = audit
         self._socket = socket
 
     async def start(self) -> None:
@@ -47,15 +52,28 @@ class AgentServer:
         """Take no new calls, end streams, let other calls end within the grace, then cut them off."""
         self._calls.end_streams()
         await self._server.stop(grace_seconds)
+        self._audit.close()
 
 
 def build_server(
-    services: Services, config: AgentConfig, *, authenticate: Authenticator = local_caller
+    services: Services,
+    config: AgentConfig,
+    audit_log: AuditLog,
+    *,
+    authenticate: Authenticator = local_caller,
 ) -> AgentServer:
     """Return a server of all services, not yet listening. Call it inside the event loop that runs it."""
     calls = CallLimit(config.rpc.max_concurrent)
+    audit = AuditInterceptor(audit_log)
     server = grpc.aio.server(
-        interceptors=(StatusInterceptor(), calls, AuthInterceptor(authenticate), DecodeInterceptor()),
+        interceptors=(
+            StatusInterceptor(),
+            audit,
+            AuthInterceptor(authenticate),
+            calls,
+            DecodeInterceptor(),
+            SubjectInterceptor(),
+        ),
         options=_options(config),
     )
     servicers: dict[str, list[object]] = {
@@ -67,7 +85,7 @@ def build_server(
         ],
     }
     server.add_generic_rpc_handlers(generic_handlers(servicers))
-    return AgentServer(server, calls, config.socket)
+    return AgentServer(server, calls, audit, config.socket)
 
 
 def _options(config: AgentConfig) -> list[tuple[str, int]]:

@@ -36,10 +36,20 @@ from joblet_agent.jobs.tasks import Tasks
 from joblet_agent.jobs.timers import TimerKeeper
 from joblet_agent.jobs.waiting import WaitingJobs
 from joblet_agent.jobs.when import EXAMPLES, read_when
+from joblet_agent.model.audit import start_by_timer
 from joblet_agent.model.identity import Identity
 from joblet_agent.model.job import JobFilter, JobId, JobRecord, JobSpec, JobState, new_job_id
 from joblet_agent.model.schedule import Schedule, ScheduleId, ScheduleState
-from joblet_agent.ports import Clock, JobStore, ScheduleStore, TimerId, TimerKind, TimerPhase, TimerStatus
+from joblet_agent.ports import (
+    AuditLog,
+    Clock,
+    JobStore,
+    ScheduleStore,
+    TimerId,
+    TimerKind,
+    TimerPhase,
+    TimerStatus,
+)
 from joblet_agent.schedules.due import Claim, Follow, next_step
 
 MOST_SPEC = 64 * 1024
@@ -78,6 +88,7 @@ class ScheduleService:
         waiting: WaitingJobs,
         timers: TimerKeeper,
         clock: Clock,
+        audit: AuditLog,
         most: int,
     ) -> None:
         self._accept = accept
@@ -86,6 +97,7 @@ class ScheduleService:
         self._waiting = waiting
         self._timers = timers
         self._clock = clock
+        self._audit = audit
         self._most = most
         self._entries: dict[ScheduleId, _Entry] = {}
         self._tasks = Tasks()
@@ -279,6 +291,7 @@ class ScheduleService:
         if job is None:
             _log.info("schedule %s: the start at %s is left out: %s", schedule.id, due, why_not)
         else:
+            self._audit.write(start_by_timer(job))
             self._waiting.take_in(job.id)
         if next_at is None:
             self._timers.stop(_timer(schedule.id))

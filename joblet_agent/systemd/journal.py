@@ -41,7 +41,7 @@ class JournalWriter:
     def lines(self, record: JobRecord, lines: Sequence[bytes]) -> int:
         """Copy output lines; return how many of the first journald took. See ports.JournalCopy."""
         for number, line in enumerate(lines):
-            if not self._send(record_datagram(record, priority=_INFO, MESSAGE=line)):
+            if not self.send(record_datagram(record, priority=_INFO, MESSAGE=line)):
                 return number
         return len(lines)
 
@@ -50,10 +50,11 @@ class JournalWriter:
         fields = {"JOBLET_EVENT": event.encode(), "MESSAGE": text.encode(errors="backslashreplace")}
         if record.usage is not None:
             fields |= _usage_fields(record.usage)
-        if not self._send(record_datagram(record, priority=_NOTICE, **fields)):
+        if not self.send(record_datagram(record, priority=_NOTICE, **fields)):
             _log.debug("event %s of job %s is not in the journal", event, record.id)
 
-    def _send(self, datagram: bytes) -> bool:
+    def send(self, datagram: bytes) -> bool:
+        """Give journald a record; say whether it took it. Never waits."""
         try:
             self._socket.sendto(datagram, self._path)
         except BlockingIOError:
@@ -99,16 +100,16 @@ def record_datagram(record: JobRecord, *, priority: int, **fields: bytes) -> byt
     name = printable(record.spec.name.encode(errors="backslashreplace"))[:_NAME_MOST] or "joblet"
     return b"".join(
         (
-            _field("PRIORITY", str(priority)),
-            _field("SYSLOG_IDENTIFIER", name),
-            _field("OBJECT_SYSTEMD_UNIT", unit_name(record.id)),
-            _field("JOBLET_JOB_ID", record.id),
-            *(_field(field, printable(value)) for field, value in fields.items()),
+            journal_field("PRIORITY", str(priority)),
+            journal_field("SYSLOG_IDENTIFIER", name),
+            journal_field("OBJECT_SYSTEMD_UNIT", unit_name(record.id)),
+            journal_field("JOBLET_JOB_ID", record.id),
+            *(journal_field(field, printable(value)) for field, value in fields.items()),
         )
     )
 
 
-def _field(name: str, text: str) -> bytes:
+def journal_field(name: str, text: str) -> bytes:
     """Frame a field by the length of its value: whatever it holds, it cannot begin another field."""
     value = text.encode()
     return name.encode() + b"\n" + len(value).to_bytes(8, "little") + value + b"\n"

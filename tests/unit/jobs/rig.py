@@ -45,6 +45,7 @@ from joblet_agent.model.job import JobId, JobRecord, JobSpec, JobState
 from joblet_agent.model.resources import NOTHING, Resources
 from joblet_agent.ports import JobStore, ScheduleStore, TimerManager, UnitManager
 from joblet_agent.schedules.service import ScheduleService
+from tests.fakes.audit_log import FakeAuditLog
 from tests.fakes.clock import FakeClock
 from tests.fakes.file_watcher import FakeFileWatcher
 from tests.fakes.host import FakeHost
@@ -228,12 +229,14 @@ class Core:
             resync=self.resync,
         )
         self.timers = TimerKeeper(timers or host.timers)
+        self.audit = FakeAuditLog()
         bounds = schedules or SchedulesConfig()
         self.agenda = Agenda(
             waiting=self.waiting,
             store=self.store,
             timers=self.timers,
             clock=self.clock,
+            audit=self.audit,
             most=bounds.max_jobs,
         )
         self.service = JobService(
@@ -265,6 +268,7 @@ class Core:
             waiting=self.waiting,
             timers=self.timers,
             clock=self.clock,
+            audit=self.audit,
             most=bounds.max_recurring,
         )
 

@@ -41,6 +41,8 @@ def test_a_job_waits_for_its_time_and_starts_once(tmp_path: Path) -> None:
         ended = await core.ended(job.id)
         assert (ended.state, ended.scheduled_at) == (JobState.COMPLETED, job.scheduled_at)
         await until(lambda: not host.timers.timers)
+        (entry,) = core.audit.entries  # of the start; the call that asked for it is the server's to record
+        assert (entry.caller, entry.rpc, entry.subject.job_id) == (CALLER.name, "timer", job.id)
 
     host = with_core(tmp_path, case)
     assert len(host.units.starts) == 1

@@ -40,6 +40,7 @@ from joblet_agent.rpc.auth import Authenticator, local_caller
 from joblet_agent.rpc.methods import defined_methods
 from joblet_agent.rpc.server import AgentServer, build_server
 from joblet_agent.rpc.services import Services
+from tests.fakes.audit_log import FakeAuditLog
 
 ID = JobId("7f3a0000-0000-4000-8000-000000000001")
 NOW = datetime(2026, 1, 31, 12, 0, 0, 987654, tzinfo=UTC)
@@ -375,6 +376,7 @@ async def serving(
     group: str = "nobody-has-this-group",
     files: FakeFiles | None = None,
     execs: FakeExecs | None = None,
+    audit: FakeAuditLog | None = None,
 ) -> AsyncIterator[Caller]:
     """Serve ``jobs`` and yield a caller connected to the server."""
     # Not tmp_path: a socket's path has at most 107 bytes, whatever the test is called.
@@ -390,7 +392,7 @@ async def serving(
             schedules or FakeSchedules(),
             execs or FakeExecs(jobs),
         )
-        server = build_server(services, config, authenticate=authenticate)
+        server = build_server(services, config, audit or FakeAuditLog(), authenticate=authenticate)
         await server.start()
         try:
             target = f"unix:{socket.path}"

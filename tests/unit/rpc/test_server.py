@@ -22,6 +22,7 @@ from joblet_agent.jobs.logs import LogChunk
 from joblet_agent.pb import joblet_pb2 as pb
 from joblet_agent.rpc.server import AgentServer, build_server
 from joblet_agent.rpc.services import Services
+from tests.fakes.audit_log import FakeAuditLog
 from tests.unit.rpc.serving import (
     FakeExecs,
     FakeFiles,
@@ -46,7 +47,7 @@ async def started(path: Path, group: str = GROUP) -> AsyncIterator[AgentServer]:
     services = Services(
         jobs, FakeWatches(), FakeNode(), FakeFiles(), FakeLive(jobs), FakeSchedules(), FakeExecs(jobs)
     )
-    server = build_server(services, config)
+    server = build_server(services, config, FakeAuditLog())
     await server.start()
     try:
         yield server

@@ -58,6 +58,9 @@ def test_each_start_is_a_job_of_its_own(tmp_path: Path) -> None:
         for number in (1, 2, 3):
             schedule = await passes(core, schedule, number)
             assert schedule.last_at == due
+            entry = core.audit.entries[-1]
+            assert (entry.caller, entry.rpc, len(core.audit.entries)) == (CALLER.name, "timer", number)
+            assert (entry.subject.job_id, entry.subject.schedule_id) == (schedule.last_job, schedule.id)
             assert schedule.last_job is not None
             job = await core.ended(schedule.last_job)
             assert (job.state, job.scheduled_at) == (JobState.COMPLETED, due)

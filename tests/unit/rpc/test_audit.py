@@ -1,0 +1,224 @@
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+
+import grpc.aio
+import pytest
+
+from joblet_agent.errors import NotAuthenticated, NotFound, NotPermitted
+from joblet_agent.model.audit import AuditEntry, AuditResult, Subject
+from joblet_agent.model.identity import Identity, Role
+from joblet_agent.pb import joblet_pb2 as pb
+from joblet_agent.rpc.audit import address_of, is_recorded
+from joblet_agent.rpc.auth import ACCESS
+from joblet_agent.rpc.denials import AT_ONCE, MOST_CALLERS, Denials
+from joblet_agent.rpc.handlers import Context
+from tests.fakes.audit_log import FakeAuditLog
+from tests.unit.rpc.serving import ID, FakeJobs, serving
+
+RUN, STOP, LIST = "JobService/RunJob", "JobService/StopJob", "JobService/ListJobs"
+EXEC = "AgentService/ExecInJob"
+
+
+def viewer(context: Context) -> Identity:
+    return Identity("vera", Role.VIEWER)
+
+
+def nobody(context: Context) -> Identity:
+    raise NotAuthenticated("cannot authenticate the caller: revoked", reason="CERTIFICATE_REVOKED")
+
+
+def told(entry: AuditEntry) -> tuple[str, str, AuditResult, str, Subject]:
+    return entry.caller, entry.rpc, entry.result, entry.reason, entry.subject
+
+
+def test_a_changing_call_is_recorded_before_its_answer_is_there() -> None:
+    audit, jobs = FakeAuditLog(), FakeJobs()
+
+    async def run() -> list[AuditEntry]:
+        async with serving(jobs, audit=audit) as caller:
+            await caller.unary(RUN, pb.RunJobRequest(command="/bin/true", args=["--password=x"]))
+            return list(audit.entries)
+
+    (entry,) = asyncio.run(run())
+    assert told(entry) == ("local", RUN, AuditResult.DONE, "", Subject(job_id=ID, command="/bin/true"))
+    assert (entry.role, entry.address) == ("admin", "unix")
+    assert "password" not in repr(entry)
+
+
+def test_a_call_that_fails_is_recorded_with_the_reason_and_what_the_caller_gave() -> None:
+    audit = FakeAuditLog()
+
+    async def run() -> None:
+        async with serving(FakeJobs(error=NotFound("no", reason="JOB_NOT_FOUND")), audit=audit) as caller:
+            with pytest.raises(grpc.aio.AioRpcError):
+                await caller.unary(STOP, pb.StopJobRequest(uuid="7f3a\nJOBLET_CALLER=root"))
+
+    asyncio.run(run())
+    subject = Subject(job_id="7f3a\nJOBLET_CALLER=root")
+    assert told(audit.entries[0]) == ("local", STOP, AuditResult.FAILED, "JOB_NOT_FOUND", subject)
+
+
+def test_a_bug_is_a_failure() -> None:
+    audit = FakeAuditLog()
+
+    async def run() -> None:
+        async with serving(FakeJobs(error=RuntimeError("secret")), audit=audit) as caller:
+            with pytest.raises(grpc.aio.AioRpcError):
+                await caller.unary(STOP, pb.StopJobRequest(uuid=ID))
+
+    asyncio.run(run())
+    assert told(audit.entries[0])[2:4] == (AuditResult.FAILED, "INTERNAL_ERROR")
+
+
+def test_reading_is_not_recorded() -> None:
+    audit = FakeAuditLog()
+
+    async def run() -> None:
+        async with serving(FakeJobs(), audit=audit) as caller:
+            await caller.unary(LIST)
+
+    asyncio.run(run())
+    assert not audit.entries
+
+
+def test_a_denied_call_is_recorded_whatever_it_asks_for() -> None:
+    audit = FakeAuditLog()
+
+    async def run() -> None:
+        async with serving(FakeJobs(), audit=audit, authenticate=viewer) as caller:
+            with pytest.raises(grpc.aio.AioRpcError):
+                await caller.unary(STOP, pb.StopJobRequest(uuid=ID))
+        async with serving(FakeJobs(), audit=audit, authenticate=nobody) as caller:
+            with pytest.raises(grpc.aio.AioRpcError):
+                await caller.unary(LIST)
+
+    asyncio.run(run())
+    assert [told(entry)[:4] for entry in audit.entries] == [
+        ("vera", STOP, AuditResult.DENIED, "ROLE_NOT_PERMITTED"),
+        ("", LIST, AuditResult.DENIED, "CERTIFICATE_REVOKED"),
+    ]
+
+
+def test_a_service_that_denies_is_a_denial_too() -> None:
+    audit = FakeAuditLog()
+
+    async def run() -> None:
+        async with serving(
+            FakeJobs(error=NotPermitted("no", reason="PROFILE_NOT_PERMITTED")), audit=audit
+        ) as caller:
+            with pytest.raises(grpc.aio.AioRpcError):
+                await caller.unary(RUN, pb.RunJobRequest(command="x", profile="privileged"))
+
+    asyncio.run(run())
+    expected = ("local", RUN, AuditResult.DENIED, "PROFILE_NOT_PERMITTED", Subject(command="x"))
+    assert [told(entry) for entry in audit.entries] == [expected]
+
+
+def test_a_stream_is_recorded_when_it_begins_and_when_it_ends() -> None:
+    audit = FakeAuditLog()
+
+    async def run() -> None:
+        async with serving(FakeJobs(), audit=audit) as caller:
+            async for _ in caller.stream(
+                EXEC, pb.ExecInJobRequest(uuid=ID, command="sh", args=["-c", "secret"])
+            ):
+                assert told(audit.entries[0])[2] is AuditResult.BEGUN
+
+    asyncio.run(run())
+    subject = Subject(job_id=ID, command="sh")
+    assert [told(entry)[1:] for entry in audit.entries] == [
+        (EXEC, AuditResult.BEGUN, "", subject),
+        (EXEC, AuditResult.DONE, "", subject),
+    ]
+
+
+def test_a_schedule_is_not_taken_for_a_job() -> None:
+    audit = FakeAuditLog()
+
+    async def run() -> None:
+        async with serving(FakeJobs(), audit=audit) as caller:
+            await caller.unary("AgentService/PauseSchedule", pb.PauseScheduleRequest(uuid=ID[:8]))
+            await caller.unary("AgentService/RemoveSchedule", pb.RemoveScheduleRequest(uuid=ID[:8]))
+
+    asyncio.run(run())
+    assert [entry.subject for entry in audit.entries][1] == Subject(schedule_id=ID)
+    assert audit.entries[0].subject.job_id == ""
+
+
+def test_every_method_that_changes_something_is_recorded() -> None:
+    reading = {method for method in ACCESS if not is_recorded(method)}
+    verbs = ("Get", "List", "Stream", "Query", "Watch", "Explain", "Validate", "Download", "Check")
+    assert all(method.split("/")[1].startswith(verbs) for method in reading)
+    assert not any(
+        method.split("/")[1].startswith(verbs)
+        for method in set(ACCESS) - reading
+        if "Streaming" not in method
+    )
+    assert is_recorded("JobService/Unheard")
+
+
+@pytest.mark.parametrize(
+    ("peer", "address"),
+    [
+        ("unix:", "unix"),
+        ("ipv4:192.0.2.1:5555", "192.0.2.1:5555"),
+        ("ipv6:%5B2001:db8::1%5D:5555", "[2001:db8::1]:5555"),
+    ],
+)
+def test_address_of(peer: str, address: str) -> None:
+    assert address_of(peer) == address
+
+
+DENIED = AuditEntry("vera", "viewer", "192.0.2.1:1", STOP, AuditResult.DENIED, "ROLE_NOT_PERMITTED")
+
+
+class FakeLoop:
+    """Time that stands still, and timers that never come."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.timers = 0
+
+    def time(self) -> float:
+        return self.now
+
+    def call_later(self, delay: float, callback: Callable[[], None], /) -> "FakeLoop":
+        self.timers += 1
+        return self
+
+    def cancel(self) -> None:
+        self.timers -= 1
+
+
+def test_a_flood_of_denied_calls_is_a_number() -> None:
+    audit, loop = FakeAuditLog(), FakeLoop()
+    denials = Denials(audit, loop)
+    for _ in range(AT_ONCE + 1000):
+        denials.write(DENIED)
+    denials.write(replace(DENIED, caller="other"))
+    assert len(audit.entries) == AT_ONCE + 1
+    assert loop.timers == 1
+    denials.close()
+    last = audit.entries[-1]
+    assert (last.caller, last.result, last.count) == ("vera", AuditResult.NOT_RECORDED, 1000)
+
+
+def test_a_caller_who_waits_is_recorded_again() -> None:
+    audit, loop = FakeAuditLog(), FakeLoop()
+    denials = Denials(audit, loop)
+    for _ in range(AT_ONCE + 1):
+        denials.write(DENIED)
+    loop.now = 2.0
+    denials.write(DENIED)
+    assert len(audit.entries) == AT_ONCE + 1
+
+
+def test_callers_by_the_thousand_take_no_memory() -> None:
+    audit = FakeAuditLog()
+    denials = Denials(audit, FakeLoop())
+    for number in range(10 * MOST_CALLERS):
+        denials.write(replace(DENIED, caller=str(number)))
+    assert len(audit.entries) <= MOST_CALLERS + AT_ONCE
+    denials.close()
+    assert sum(entry.count for entry in audit.entries) == 10 * MOST_CALLERS
