@@ -195,6 +195,8 @@ class RpcConfig:
     max_message: Annotated[int, Size(64 * KIB, GIB)] = 128 * MIB
     max_concurrent: Annotated[int, Count(1, 100_000)] = 1000
     """Calls that are served at once, streams included."""
+    max_per_client: Annotated[int, Count(1, 100_000)] = 500
+    """Of them those of one name in a certificate, and those over one local socket."""
 
 
 @dataclass(frozen=True, slots=True)

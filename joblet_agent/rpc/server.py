@@ -63,7 +63,7 @@ def build_server(
     authenticate: Authenticator = local_caller,
 ) -> AgentServer:
     """Return a server of all services, not yet listening. Call it inside the event loop that runs it."""
-    calls = CallLimit(config.rpc.max_concurrent)
+    calls = CallLimit(config.rpc.max_concurrent, config.rpc.max_per_client)
     audit = AuditInterceptor(audit_log)
     server = grpc.aio.server(
         interceptors=(

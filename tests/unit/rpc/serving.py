@@ -335,7 +335,7 @@ class Caller:
         """Return a caller that uses another connection."""
         return Caller(self._server, self.target, channel)
 
-    async def unary(self, method: str, request: Any = None) -> Any:
+    async def unary(self, method: str, request: Any = None, metadata: Any = None) -> Any:
         """Return the answer of a unary method, or the first of a stream's (None if it has none)."""
         if METHODS[method].takes_stream:
             return await self.upload(method, [] if request is None else [request])
@@ -343,16 +343,18 @@ class Caller:
             async for answer in self.stream(method, request):
                 return answer
             return None
-        return await self._callable(self.channel.unary_unary, method)(self._bytes(method, request))
+        call = self._callable(self.channel.unary_unary, method)
+        return await call(self._bytes(method, request), metadata=metadata)
 
     async def upload(self, method: str, requests: Sequence[Any]) -> Any:
         """Return the answer of a client-stream method to these requests."""
         call = self._callable(self.channel.stream_unary, method)
         return await call(iter([self._bytes(method, request) for request in requests]))
 
-    def stream(self, method: str, request: Any = None) -> Any:
+    def stream(self, method: str, request: Any = None, metadata: Any = None) -> Any:
         """Return the call of a server-stream method."""
-        return self._callable(self.channel.unary_stream, method)(self._bytes(method, request))
+        call = self._callable(self.channel.unary_stream, method)
+        return call(self._bytes(method, request), metadata=metadata)
 
     def _callable(self, make: Callable[..., Any], method: str) -> Any:
         return make(f"/joblet.{method}", response_deserializer=METHODS[method].answer.FromString)

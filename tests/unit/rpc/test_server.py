@@ -19,11 +19,14 @@ import pytest
 from joblet_agent.config import AgentConfig, RpcConfig, SocketConfig
 from joblet_agent.errors import HostUnavailable
 from joblet_agent.jobs.logs import LogChunk
+from joblet_agent.model.identity import Identity, Role
 from joblet_agent.pb import joblet_pb2 as pb
+from joblet_agent.rpc.handlers import Context
 from joblet_agent.rpc.server import AgentServer, build_server
 from joblet_agent.rpc.services import Services
 from tests.fakes.audit_log import FakeAuditLog
 from tests.unit.rpc.serving import (
+    Caller,
     FakeExecs,
     FakeFiles,
     FakeJobs,
@@ -178,6 +181,53 @@ def test_a_call_too_many_is_refused_and_the_agent_lives() -> None:
     error = asyncio.run(asyncio.wait_for(run(), 30))
     assert (error.code(), reason_of(error)) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_CALLS")
     assert "1 calls are being served already (rpc.max_concurrent)" in (error.details() or "")
+
+
+def named(context: Context) -> Identity:
+    """Believe whatever name a caller gives."""
+    return Identity(str(dict(context.invocation_metadata() or ())["name"]), Role.OPERATOR)
+
+
+async def followers(caller: Caller, name: str, count: int) -> list[Any]:
+    calls = [caller.stream(LOGS, metadata=(("name", name),)) for _ in range(count)]
+    for call in calls:
+        await call.initial_metadata()
+    return calls
+
+
+async def refusal(caller: Caller, name: str) -> str | None:
+    """Return why a call of that name is refused; None if it is not."""
+    try:
+        await caller.unary(LIST, metadata=(("name", name),))
+    except grpc.aio.AioRpcError as error:
+        return reason_of(error)
+    return None
+
+
+def test_c4_one_client_cannot_take_the_calls_of_the_others() -> None:
+    async def run() -> list[str | None]:
+        limits = RpcConfig(max_concurrent=100, max_per_client=10)
+        async with serving(FakeJobs(chunks=silence), rpc=limits, authenticate=named) as caller:
+            calls = await followers(caller, "greedy", 10)
+            found = [await refusal(caller, "greedy"), await refusal(caller, "other")]
+            calls[0].cancel()
+            while await refusal(caller, "greedy") is not None:  # until the server has heard of it
+                await asyncio.sleep(0.01)
+            return found
+
+    assert asyncio.run(asyncio.wait_for(run(), 30)) == ["TOO_MANY_OF_CLIENT", None]
+
+
+def test_c4_many_who_take_much_leave_room_for_who_takes_little() -> None:
+    async def run() -> list[str | None]:
+        limits = RpcConfig(max_concurrent=100, max_per_client=45)
+        async with serving(FakeJobs(chunks=silence), rpc=limits, authenticate=named) as caller:
+            await followers(caller, "one", 45)
+            await followers(caller, "two", 45)
+            await followers(caller, "three", 1)
+            return [await refusal(caller, name) for name in ("three", "four")]
+
+    assert asyncio.run(asyncio.wait_for(run(), 30)) == ["TOO_MANY_CALLS", None]
 
 
 async def silence() -> AsyncIterator[LogChunk]:
