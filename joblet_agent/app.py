@@ -88,24 +88,26 @@ class Agent:
             stack.callback(journal.close)
             audit = JournalAudit(journal)
             stack.callback(audit.close)
-            services = await self._assemble(stack, journal, audit)
-            server = build_server(services, self._config, audit)
-            await server.start()
+            watcher = InotifyWatcher()
+            stack.callback(watcher.close)
+            services = await self._assemble(stack, journal, audit, watcher)
+            server = build_server(services, self._config, audit, watcher)
             stack.push_async_callback(server.stop, _RPC_GRACE)
+            await server.start()
             notifier.start_watchdog()
             notifier.ready(f"serving on {self._config.socket.path}")
             _log.info("ready, serving on %s", self._config.socket.path)
             await stop.wait()
             notifier.stopping()
 
-    async def _assemble(self, stack: AsyncExitStack, journal: JournalWriter, audit: JournalAudit) -> Services:
+    async def _assemble(
+        self, stack: AsyncExitStack, journal: JournalWriter, audit: JournalAudit, watcher: InotifyWatcher
+    ) -> Services:
         config, paths = self._config, self._paths
         _make_directories(paths)
         store = await SqliteJobStore.open(paths.database)
         stack.push_async_callback(store.close)
         units = await self._opened_units(stack)
-        watcher = InotifyWatcher()
-        stack.callback(watcher.close)
         registry = JobRegistry(config.jobs.max_concurrent)
         root = DefaultRoot(paths.default_root)
         await asyncio.to_thread(root.refresh)

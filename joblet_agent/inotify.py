@@ -22,6 +22,9 @@ _IN_ONLYDIR, _IN_ONESHOT = 0x1000000, 0x80000000
 # The last name of a file that somebody holds open goes with IN_ATTRIB, without IN_DELETE_SELF.
 _FILE_MASK = _IN_MODIFY | _IN_ATTRIB | _IN_DELETE_SELF | _IN_MOVE_SELF | _IN_ONESHOT
 _DIRECTORY_MASK = _IN_CREATE | _IN_MOVED_TO | _IN_DELETE_SELF | _IN_MOVE_SELF | _IN_ONLYDIR | _IN_ONESHOT
+_IN_CLOSE_WRITE, _IN_MOVED_FROM, _IN_DELETE = 0x8, 0x40, 0x200
+# What becomes of the files in a directory, once each is whole.
+_CONTENT_MASK = _IN_CLOSE_WRITE | _IN_ATTRIB | _IN_MOVED_FROM | _IN_DELETE | _DIRECTORY_MASK
 _EVERYBODY = -1  # wd of IN_Q_OVERFLOW: the kernel dropped events
 
 _EVENT = struct.Struct("iIII")
@@ -45,7 +48,11 @@ class InotifyWatcher:
 
     def watch(self, path: Path, wake: Callable[[], None]) -> "InotifyWatch":
         """Return a watch of the file, not armed yet; see ports.FileWatcher."""
-        return InotifyWatch(self, path, wake)
+        return InotifyWatch(self, path, wake, _FILE_MASK)
+
+    def watch_directory(self, path: Path, wake: Callable[[], None]) -> "InotifyWatch":
+        """Return a watch of the directory, or of its appearance: wakes when a file in it is another one."""
+        return InotifyWatch(self, path, wake, _CONTENT_MASK)
 
     def close(self) -> None:
         """End every watch: each is woken, and cannot be armed again."""
@@ -66,7 +73,7 @@ class InotifyWatcher:
                 f"cannot watch {watch.path}: the agent is stopping", reason="AGENT_STOPPING"
             )
         try:
-            wd = self._add_watch(watch.path)
+            wd = self._add_watch(watch.path, watch.mask)
         except OSError as error:
             self._polling.add(watch)
             if not watch.was_reported:
@@ -87,11 +94,11 @@ class InotifyWatcher:
             del self._armed[wd]
             _libc.inotify_rm_watch(self._fd, wd)  # EINVAL: it fired a moment ago
 
-    def _add_watch(self, path: Path) -> int:
+    def _add_watch(self, path: Path, mask: int) -> int:
         """Arm the file, or while it is missing the directory in which its way will appear."""
         while True:
             try:
-                return self._inotify_add(path, _FILE_MASK)
+                return self._inotify_add(path, mask)
             except OSError as error:
                 if error.errno not in _MISSING:
                     raise
@@ -125,10 +132,11 @@ class InotifyWatcher:
 class InotifyWatch:
     """One file of one who waits for it (ports.FileWatch)."""
 
-    __slots__ = ("_poll", "_seen", "_wake", "_watcher", "_wd", "path", "was_reported")
+    __slots__ = ("_poll", "_seen", "_wake", "_watcher", "_wd", "mask", "path", "was_reported")
 
-    def __init__(self, watcher: InotifyWatcher, path: Path, wake: Callable[[], None]) -> None:
+    def __init__(self, watcher: InotifyWatcher, path: Path, wake: Callable[[], None], mask: int) -> None:
         self.path = path
+        self.mask = mask
         self.was_reported = False
         self._watcher = watcher
         self._wake = wake

@@ -75,13 +75,16 @@ class Duration:
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """True or false."""
+    """True or false, or two other words for them."""
+
+    on: str = "true"
+    off: str = "false"
 
     def read(self, scalar: Scalar) -> bool:
         """Read only these two words, without quotes."""
-        if not scalar.is_plain or scalar.text not in {"true", "false"}:
-            raise ValueError("expected true or false")
-        return scalar.text == "true"
+        if not scalar.is_plain or scalar.text not in {self.on, self.off}:
+            raise ValueError(f"expected {self.on} or {self.off}")
+        return scalar.text == self.on
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +106,16 @@ class AbsolutePath:
     """An absolute path in its shortest form."""
 
     most_bytes: int = 4095
+    may_be_empty: bool = False
 
-    def read(self, scalar: Scalar) -> Path:
-        """Read a path of printable characters; ``..`` is none, because a link may lead it elsewhere."""
+    def read(self, scalar: Scalar) -> Path | None:
+        """Read a path of printable characters; ``..`` is none, because a link may lead it elsewhere.
+
+        None for the empty text, where that is allowed.
+        """
         text = _text(scalar)
+        if self.may_be_empty and not text:
+            return None
         path = Path(text)
         if not text.startswith("/") or text.startswith("//") or ".." in path.parts or not text.isprintable():
             raise ValueError("expected an absolute path without '..'")

@@ -41,6 +41,56 @@ class SocketConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class RoleSocketConfig:
+    """A further local way in, whose callers have one role."""
+
+    path: Annotated[Path | None, AbsolutePath(_SOCKET_PATH_BYTES, may_be_empty=True)] = None
+    """None: there is no such socket."""
+    group: Annotated[str, Word("a group's name", _GROUP)] = "root"
+
+
+@dataclass(frozen=True, slots=True)
+class SocketsConfig:
+    """Further local ways in, by the role that they give."""
+
+    operator: RoleSocketConfig = field(default_factory=RoleSocketConfig)
+    viewer: RoleSocketConfig = field(default_factory=RoleSocketConfig)
+
+
+class Listening(StrEnum):
+    """When there is the way in over the network."""
+
+    AUTO = "auto"
+    """When the certificates are there."""
+    YES = "yes"
+    NO = "no"
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerConfig:
+    """The way in over the network."""
+
+    enabled: Annotated[Listening, OneOf(Listening)] = Listening.AUTO
+    address: Annotated[str, Word("an IP address", r"[0-9A-Fa-f.:]{2,45}")] = "0.0.0.0"  # noqa: S104 - as published
+    port: Annotated[int, Count(1, 65535)] = 50051
+
+
+@dataclass(frozen=True, slots=True)
+class TlsConfig:
+    """Certificates."""
+
+    directory: Annotated[Path, AbsolutePath()] = Path("/etc/joblet/pki")
+
+
+@dataclass(frozen=True, slots=True)
+class ViewerConfig:
+    """What callers with the role viewer may do beyond looking."""
+
+    files: Annotated[bool, Switch("yes", "no")] = False
+    """Fetch files of jobs."""
+
+
+@dataclass(frozen=True, slots=True)
 class JobsConfig:
     """What jobs get, and how many there may be."""
 
@@ -206,6 +256,10 @@ class AgentConfig:
     state_dir: Annotated[Path, AbsolutePath()] = Path("/var/lib/joblet")
     run_dir: Annotated[Path, AbsolutePath()] = Path("/run/joblet")
     socket: SocketConfig = field(default_factory=SocketConfig)
+    sockets: SocketsConfig = field(default_factory=SocketsConfig)
+    listener: ListenerConfig = field(default_factory=ListenerConfig)
+    tls: TlsConfig = field(default_factory=TlsConfig)
+    viewer: ViewerConfig = field(default_factory=ViewerConfig)
     jobs: JobsConfig = field(default_factory=JobsConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     profiles: ProfilesConfig = field(default_factory=ProfilesConfig)

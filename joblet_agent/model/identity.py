@@ -16,6 +16,8 @@ class Permission(StrEnum):
     """What a method needs."""
 
     READ = "read"
+    FILES = "read files"
+    """Read what is in the files of jobs."""
     RUN = "run"
     MANAGE = "manage"
 
@@ -29,12 +31,14 @@ class Identity:
 
 
 _GRANTED = {
-    Role.ADMIN: frozenset({Permission.READ, Permission.RUN, Permission.MANAGE}),
-    Role.OPERATOR: frozenset({Permission.READ, Permission.RUN}),
+    Role.ADMIN: frozenset({Permission.READ, Permission.FILES, Permission.RUN, Permission.MANAGE}),
+    Role.OPERATOR: frozenset({Permission.READ, Permission.FILES, Permission.RUN}),
     Role.VIEWER: frozenset({Permission.READ}),
 }
 
 
-def allows(role: Role, permission: Permission) -> bool:
-    """Say whether the role has the permission."""
+def allows(role: Role, permission: Permission, *, viewer_files: bool = False) -> bool:
+    """Say whether the role has the permission; ``viewer_files`` is what the node allows viewers."""
+    if permission is Permission.FILES and role is Role.VIEWER:
+        return viewer_files
     return permission in _GRANTED[role]

@@ -1,11 +1,13 @@
 """Interceptor: who is calling, and may they call this.
 
-Who it is depends on the listener: the local socket's file permissions have already decided, and everybody
-who could open it is admin. What a method needs is in the one table below; what is not in it, nobody may call.
+Who it is depends on the listener. The file permissions of a local socket have already decided, and everybody
+who could open it has its role; over the network the certificate says it (certificates.py).
+What a method needs is in the one table below; what is not in it, nobody may call.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from contextvars import ContextVar
 from functools import partial
 
@@ -16,13 +18,16 @@ from joblet_agent.rpc.handlers import Context, Handler, Interceptor, guarded
 Authenticator = Callable[[Context], Identity]
 """Names the caller of an RPC, or raises NotAuthenticated."""
 
+Attend = Callable[[Context, Callable[[NotAuthenticated], None]], AbstractContextManager[None]]
+"""Within the block, tells (once or more) when the caller of a stream has stopped being who it was."""
+
 ACCESS = {
     "JobService/RunJob": Permission.RUN,
     "JobService/GetJobStatus": Permission.READ,
     "JobService/StopJob": Permission.RUN,
     "JobService/CancelJob": Permission.RUN,
     "JobService/DeleteJob": Permission.RUN,
-    "JobService/DeleteAllJobs": Permission.MANAGE,
+    "JobService/DeleteAllJobs": Permission.RUN,
     "JobService/GetJobLogs": Permission.READ,
     "JobService/ListJobs": Permission.READ,
     "JobService/StreamJobMetrics": Permission.READ,
@@ -59,7 +64,7 @@ ACCESS = {
     "AgentService/WatchJobs": Permission.READ,
     "AgentService/UploadFiles": Permission.RUN,
     "AgentService/ListJobFiles": Permission.READ,
-    "AgentService/DownloadJobFile": Permission.READ,
+    "AgentService/DownloadJobFile": Permission.FILES,
     "AgentService/ListSchedules": Permission.READ,
     "AgentService/GetSchedule": Permission.READ,
     "AgentService/RemoveSchedule": Permission.RUN,
@@ -89,30 +94,67 @@ def known_caller() -> Identity | None:
 
 def local_caller(context: Context) -> Identity:
     """Authenticate callers on the local socket, and nobody else."""
+    return socket_caller(LOCAL_ADMIN, context)
+
+
+def local_identity(role: Role) -> Identity:
+    """Return who comes over the local socket of the role. No certificate can have such a name."""
+    return LOCAL_ADMIN if role is Role.ADMIN else Identity(f"local:{role}", role)
+
+
+def socket_caller(identity: Identity, context: Context) -> Identity:
+    """Authenticate callers on a local socket, whose permissions have let them in, as this one."""
     if context.peer().startswith("unix:"):
-        return LOCAL_ADMIN
+        return identity
     raise NotAuthenticated("cannot authenticate the caller: no client certificate", reason="NO_CERTIFICATE")
 
 
 class AuthInterceptor(Interceptor):
     """Let a method see a request only when its caller may call it. Comes before the request is decoded."""
 
-    def __init__(self, authenticate: Authenticator) -> None:
+    def __init__(
+        self, authenticate: Authenticator, attend: Attend | None = None, *, viewer_files: bool = False
+    ) -> None:
         self._authenticate = authenticate
+        self._attend = attend
+        self._viewer_files = viewer_files
 
     def wrapped(self, handler: Handler, method: str) -> Handler:
-        """Return the handler behind the check."""
+        """Return the handler behind the check; a stream also ends when its caller's certificate does."""
+        is_stream = handler.request_streaming or handler.response_streaming
+        if is_stream and self._attend is not None:
+            return guarded(handler, partial(self._attended, method, self._attend))
         return guarded(handler, partial(self._admitted, method))
 
     @asynccontextmanager
     async def _admitted(self, method: str, context: Context) -> AsyncIterator[None]:
         identity = self._authenticate(context)
         _CALLER.set(identity)  # never reset: grpc runs each RPC in a task, and so a context, of its own
-        authorise(identity, method)
+        authorise(identity, method, viewer_files=self._viewer_files)
         yield
 
+    @asynccontextmanager
+    async def _attended(self, method: str, attend: Attend, context: Context) -> AsyncIterator[None]:
+        why: list[NotAuthenticated] = []
+        stream = asyncio.timeout(None)
 
-def authorise(identity: Identity, method: str) -> None:
+        def end(error: NotAuthenticated) -> None:
+            if not why:
+                why.append(error)
+                stream.reschedule(asyncio.get_running_loop().time())
+
+        async with self._admitted(method, context):
+            try:
+                async with stream:
+                    with attend(context, end):
+                        yield
+            except TimeoutError:
+                if not stream.expired() or not why:
+                    raise
+                raise why[0] from None
+
+
+def authorise(identity: Identity, method: str, *, viewer_files: bool = False) -> None:
     """Raise NotPermitted unless the table gives the caller's role this method (``Service/Method``)."""
     needed = ACCESS.get(method)
     if needed is None:
@@ -120,7 +162,7 @@ def authorise(identity: Identity, method: str) -> None:
             f"cannot call {method}: nobody is permitted to, it is not in the access table",
             reason="METHOD_NOT_LISTED",
         )
-    if not allows(identity.role, needed):
+    if not allows(identity.role, needed, viewer_files=viewer_files):
         raise NotPermitted(
             f"cannot call {method}: role {identity.role} has no permission to {needed}",
             reason="ROLE_NOT_PERMITTED",

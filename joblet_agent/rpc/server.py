@@ -1,28 +1,43 @@
 """The gRPC server: its listeners, its limits, and what stands between a request and a servicer."""
 
+import asyncio
 import grp
 import logging
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
 import grpc
 import grpc.aio
 
-from joblet_agent.config import AgentConfig, SocketConfig
+from joblet_agent.config import AgentConfig, Listening
 from joblet_agent.errors import HostUnavailable
+from joblet_agent.inotify import InotifyWatcher
+from joblet_agent.model.identity import Role
 from joblet_agent.ports import AuditLog
 from joblet_agent.rpc.agent import AgentServicer
 from joblet_agent.rpc.audit import AuditInterceptor, SubjectInterceptor
-from joblet_agent.rpc.auth import Authenticator, AuthInterceptor, local_caller
+from joblet_agent.rpc.auth import (
+    Attend,
+    Authenticator,
+    AuthInterceptor,
+    local_caller,
+    local_identity,
+    socket_caller,
+)
 from joblet_agent.rpc.calls import CallLimit
 from joblet_agent.rpc.decode import DecodeInterceptor
 from joblet_agent.rpc.jobs import JobServicer
+from joblet_agent.rpc.listener import NetworkListener
 from joblet_agent.rpc.live import LiveServicer
 from joblet_agent.rpc.methods import generic_handlers
 from joblet_agent.rpc.schedules import ScheduleServicer
 from joblet_agent.rpc.services import Services
 from joblet_agent.rpc.status import StatusInterceptor
+from joblet_agent.rpc.tls import Certificates
 
 _LOG = logging.getLogger(__name__)
 
@@ -32,51 +47,101 @@ _PING_MSEC = 5_000
 
 
 class AgentServer:
-    """The server and its local socket. Start once, stop once."""
+    """The agent's ways in, one server of gRPC for each. Start once, stop once.
+
+    A server of its own, because gRPC does not tell by which of its sockets a call came, and because one that
+    runs takes no further port: the network listener begins when there are certificates.
+    """
 
     def __init__(
-        self, server: grpc.aio.Server, calls: CallLimit, audit: AuditInterceptor, socket: SocketConfig
+        self,
+        sockets: Sequence["RoleSocket"],
+        network: NetworkListener | None,
+        calls: CallLimit,
+        audit: AuditInterceptor,
     ) -> None:
-        self._server = server
+        self._sockets = sockets
+        self._network = network
         self._calls = calls
         self._audit = audit
-        self._socket = socket
 
     async def start(self) -> None:
-        """Listen and serve. Raises HostUnavailable if the socket cannot be made."""
-        _listen(self._server, self._socket.path)
-        _admit_group(self._socket)
-        await self._server.start()
+        """Listen and serve. Raises HostUnavailable if a socket cannot be made."""
+        for socket in self._sockets:
+            await socket.start()
+        if self._network is not None:
+            await self._network.start()
 
     async def stop(self, grace_seconds: float) -> None:
         """Take no new calls, end streams, let other calls end within the grace, then cut them off."""
         self._calls.end_streams()
-        await self._server.stop(grace_seconds)
+        stops = [socket.server.stop(grace_seconds) for socket in self._sockets]
+        if self._network is not None:
+            stops.append(self._network.stop(grace_seconds))
+        await asyncio.gather(*stops)
         self._audit.close()
+
+
+@dataclass(frozen=True, slots=True)
+class RoleSocket:
+    """A local way in."""
+
+    server: grpc.aio.Server
+    path: Path
+    group: str
+
+    async def start(self) -> None:
+        """Listen and serve."""
+        _listen(self.server, self.path)
+        _admit_group(self.path, self.group)
+        await self.server.start()
 
 
 def build_server(
     services: Services,
     config: AgentConfig,
     audit_log: AuditLog,
+    watcher: InotifyWatcher | None = None,
     *,
     authenticate: Authenticator = local_caller,
 ) -> AgentServer:
-    """Return a server of all services, not yet listening. Call it inside the event loop that runs it."""
+    """Return a server of all services, not yet listening. Call it inside the event loop that runs it.
+
+    ``watcher`` tells when certificates change; without it there is no network listener. ``authenticate`` is
+    for the local socket.
+    """
     calls = CallLimit(config.rpc.max_concurrent, config.rpc.max_per_client)
     audit = AuditInterceptor(audit_log)
-    server = grpc.aio.server(
-        interceptors=(
-            StatusInterceptor(),
-            audit,
-            AuthInterceptor(authenticate),
-            calls,
-            DecodeInterceptor(),
-            SubjectInterceptor(),
-        ),
-        options=_options(config),
-    )
-    servicers: dict[str, list[object]] = {
+    handlers = generic_handlers(_servicers(services, config))
+
+    def serving(authenticate: Authenticator, attend: Attend | None = None) -> grpc.aio.Server:
+        server = grpc.aio.server(
+            interceptors=(
+                StatusInterceptor(),
+                audit,
+                AuthInterceptor(authenticate, attend, viewer_files=config.viewer.files),
+                calls,
+                DecodeInterceptor(),
+                SubjectInterceptor(),
+            ),
+            options=_options(config),
+        )
+        server.add_generic_rpc_handlers(handlers)
+        return server
+
+    sockets = [RoleSocket(serving(authenticate), config.socket.path, config.socket.group)]
+    for role, further in ((Role.OPERATOR, config.sockets.operator), (Role.VIEWER, config.sockets.viewer)):
+        if further.path is not None:
+            server = serving(partial(socket_caller, local_identity(role)))
+            sockets.append(RoleSocket(server, further.path, further.group))
+    network = None
+    if watcher is not None and config.listener.enabled is not Listening.NO:
+        network = NetworkListener(config.listener, Certificates(config.tls.directory, watcher), serving)
+    return AgentServer(sockets, network, calls, audit)
+
+
+def _servicers(services: Services, config: AgentConfig) -> dict[str, list[object]]:
+    return {
         "JobService": [JobServicer(services.jobs, services.schedules, most_message=config.rpc.max_message)],
         "AgentService": [
             AgentServicer(services.jobs, services.watches, services.node, services.files),
@@ -84,8 +149,6 @@ def build_server(
             ScheduleServicer(services.jobs, services.schedules),
         ],
     }
-    server.add_generic_rpc_handlers(generic_handlers(servicers))
-    return AgentServer(server, calls, audit, config.socket)
 
 
 def _options(config: AgentConfig) -> list[tuple[str, int]]:
@@ -101,6 +164,7 @@ def _options(config: AgentConfig) -> list[tuple[str, int]]:
         ("grpc.absolute_max_metadata_size", MOST_METADATA),  # newer gRPC refuses from here on
         # Of one connection. Above the limit of calls, because a client lets what is beyond it wait silently.
         ("grpc.max_concurrent_streams", 2 * config.rpc.max_concurrent),
+        ("grpc.so_reuseport", 0),  # a port that somebody has already is an error
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", _PING_MSEC),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", _PING_MSEC),
@@ -122,11 +186,11 @@ def _listen(server: grpc.aio.Server, path: Path) -> None:
         os.umask(before)
 
 
-def _admit_group(socket: SocketConfig) -> None:
+def _admit_group(path: Path, name: str) -> None:
     try:
-        group = grp.getgrnam(socket.group)
+        group = grp.getgrnam(name)
     except KeyError:
-        _LOG.warning("there is no group %s: only root can use %s", socket.group, socket.path)
+        _LOG.warning("there is no group %s: only root can use %s", name, path)
         return
-    os.chown(socket.path, -1, group.gr_gid)
-    os.chmod(socket.path, 0o660)
+    os.chown(path, -1, group.gr_gid)
+    os.chmod(path, 0o660)

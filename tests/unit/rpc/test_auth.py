@@ -14,8 +14,8 @@ from tests.unit.rpc.serving import METHODS, RECORD, FakeJobs, hint_of, reason_of
 GARBAGE = b"\xff\xff\xff"
 
 GRANTED = {
-    Role.ADMIN: {Permission.READ, Permission.RUN, Permission.MANAGE},
-    Role.OPERATOR: {Permission.READ, Permission.RUN},
+    Role.ADMIN: {Permission.READ, Permission.FILES, Permission.RUN, Permission.MANAGE},
+    Role.OPERATOR: {Permission.READ, Permission.FILES, Permission.RUN},
     Role.VIEWER: {Permission.READ},
 }
 

@@ -1,0 +1,1 @@
+"""Certificates: making them, keeping them, judging them."""
