@@ -22,6 +22,7 @@ from joblet_agent.config.values import (
     Unenforced,
     UploadsConfig,
     ViewerConfig,
+    Visibility,
 )
 
 __all__ = [
@@ -46,5 +47,6 @@ __all__ = [
     "Unenforced",
     "UploadsConfig",
     "ViewerConfig",
+    "Visibility",
     "load_config",
 ]

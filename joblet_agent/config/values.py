@@ -90,6 +90,14 @@ class ViewerConfig:
     """Fetch files of jobs."""
 
 
+class Visibility(StrEnum):
+    """Which jobs and schedules operators see and control."""
+
+    ALL = "all"
+    OWN = "own"
+    """Those that they have started themselves."""
+
+
 @dataclass(frozen=True, slots=True)
 class JobsConfig:
     """What jobs get, and how many there may be."""
@@ -109,6 +117,8 @@ class JobsConfig:
     """Units that systemd is asked to start at the same time."""
     tmp_size: Annotated[int, Size(64 * KIB, TIB)] = GIB
     """Of a job's private ``/tmp``."""
+    visibility: Annotated[Visibility, OneOf(Visibility)] = Visibility.ALL
+    """For operators; admins and viewers see all."""
 
 
 class Unenforced(StrEnum):

@@ -59,6 +59,7 @@ NETWORKS = frozenset({"none"})
 _START_DEADLINE = 30.0
 _STOP_ANSWER_MOST = timedelta(seconds=8)  # published clients wait 10 s for the reply
 _ID_LENGTH = 36
+_OWN_PAGE = 500
 
 _log = logging.getLogger(__name__)
 
@@ -298,11 +299,19 @@ class JobService:
         await self._retention.delete([record.id])
         return record.id
 
-    async def delete_ended(self) -> tuple[int, int]:
-        """Forget every ended job; return how many, and how many were left because they have not ended."""
+    async def delete_ended(self, started_by: str = "") -> tuple[int, int]:
+        """Forget every ended job; return how many, and how many were left because they have not ended.
+
+        With a name only those that this caller has submitted.
+        """
         for job in self._registry:
             if job.end.ended:
                 await job.forgotten.wait()  # its unit is being released
+        if started_by:
+            own = await self._submitted_by(started_by)
+            ids = [record.id for record in own if record.has_ended and self._registry.get(record.id) is None]
+            await self._retention.delete(ids)
+            return len(ids), sum(not record.has_ended for record in own)
         ids = [
             job_id
             for job_id in await self._store.ended_beyond(keep=0, before=None)
@@ -310,6 +319,16 @@ class JobService:
         ]
         await self._retention.delete(ids)
         return len(ids), self._registry.unfinished + len(self._agenda)
+
+    async def _submitted_by(self, name: str) -> list[JobRecord]:
+        records: list[JobRecord] = []
+        token = ""
+        while True:
+            page = await self.page(JobFilter(started_by=name), size=_OWN_PAGE, token=token)
+            records += page.jobs
+            token = page.next_token
+            if not token:
+                return records
 
     async def page(self, wanted: JobFilter, *, size: int, token: str) -> JobPage:
         """Return a page of jobs, newest first."""

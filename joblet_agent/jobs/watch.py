@@ -57,6 +57,7 @@ class JobWatches:
         self, query: WatchQuery, ids: Sequence[JobId], position: int
     ) -> AsyncGenerator[Sighting, None]:
         left = set(ids)
+        known = set[JobId]()
         wanted = _Wanted(query, ids)
         grown = asyncio.Event()
         self._log.listen(grown.set)
@@ -65,7 +66,8 @@ class JobWatches:
                 position, jobs = await self._log.standing(ids)
                 left &= {job.job_id for job in jobs}
                 for job in filter(wanted.fits, jobs):
-                    yield Sighting(0, job)
+                    if await self._is_of(query.started_by, job, known):
+                        yield Sighting(0, job)
             await self._log.events(position, most=1)  # raises if the point is gone
             yield Sighting(position)
             told = position
@@ -75,16 +77,30 @@ class JobWatches:
                     await grown.wait()
                 for event in await self._log.events(position, most=_BATCH):
                     position = event.number
-                    if wanted.fits(event):
+                    if wanted.fits(event) and await self._is_of(query.started_by, event, known):
                         told = position
                         yield Sighting(position, event)
                     if event.word == DELETED:
+                        known.discard(event.job_id)
                         left.discard(event.job_id)
                 if position - told >= _SILENT_MOST:
                     told = position
                     yield Sighting(position)
         finally:
             self._log.forget(grown.set)
+
+    async def _is_of(self, started_by: str, event: JobEvent, known: set[JobId]) -> bool:
+        """Say whether the event's job was submitted by this one (or anyone); ``known`` are jobs that were."""
+        if not started_by or event.job_id in known:
+            return True
+        try:
+            record = await self._find(event.job_id)
+        except NotFound:
+            return False
+        if record.started_by != started_by:
+            return False
+        known.add(record.id)
+        return True
 
 
 class _Wanted:

@@ -39,6 +39,8 @@ class WatchQuery:
     """Ids of jobs, which may be shortened."""
     name: str = ""
     words: frozenset[str] = frozenset()
+    started_by: str = ""
+    """Name of who submitted the jobs. Of one that is deleted before the watch has seen it nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -211,6 +211,8 @@ class JobFilter:
     name: str = ""
     schedule_id: str = ""
     """Only the occurrences of this recurring schedule."""
+    started_by: str = ""
+    """Name of who submitted them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """AgentService on the wire: what this agent offers beyond the published definition."""
 
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 
 from joblet_agent.errors import InvalidRequest
 from joblet_agent.pb import joblet_pb2 as pb
@@ -11,6 +12,7 @@ from joblet_agent.rpc.handlers import Context
 from joblet_agent.rpc.limits import all_limit_fields, changes_from_proto, node_to_proto
 from joblet_agent.rpc.metrics import running_to_proto
 from joblet_agent.rpc.services import Files, Jobs, Nodes, Watches
+from joblet_agent.rpc.visibility import owner
 from joblet_agent.rpc.watch import sighting_to_proto, watch_query_from_proto
 
 DEFAULT_PAGE = 1000
@@ -47,7 +49,9 @@ class AgentServicer(FileServicer):
     async def QueryJobs(self, request: pb.QueryJobsRequest, context: Context) -> pb.QueryJobsResponse:
         """Return one page of the jobs that fit."""
         page = await self._jobs.page(
-            filter_from_proto(request), size=_page_size(request.page_size), token=request.page_token
+            replace(filter_from_proto(request), started_by=owner()),
+            size=_page_size(request.page_size),
+            token=request.page_token,
         )
         return pb.QueryJobsResponse(
             jobs=[
@@ -63,13 +67,17 @@ class AgentServicer(FileServicer):
         """Return what running jobs use now."""
         readings = await self._jobs.readings(request.job_uuids)
         return pb.GetRunningMetricsResponse(
-            jobs=[running_to_proto(record, reading) for record, reading in readings],
+            jobs=[
+                running_to_proto(record, reading)
+                for record, reading in readings
+                if owner() in {"", record.started_by}
+            ],
             interval_seconds=self._jobs.metrics_interval.total_seconds(),
         )
 
     async def WatchJobs(self, request: pb.WatchJobsRequest, context: Context) -> None:
         """Send changes of jobs as they come; waits for the watcher before it takes the next one."""
-        sightings = await self._watches.watch(watch_query_from_proto(request))
+        sightings = await self._watches.watch(replace(watch_query_from_proto(request), started_by=owner()))
         try:
             async for sighting in sightings:
                 await context.write(sighting_to_proto(sighting))

@@ -91,7 +91,7 @@ class AuditInterceptor(Interceptor):
 
 
 class SubjectInterceptor(Interceptor):
-    """Note what a call is about, from its request and its answer. Must be the last interceptor."""
+    """Note what a call is about, from its request and its answer. Comes where requests are messages."""
 
     def wrapped(self, handler: Handler, method: str) -> Handler:
         """Return the handler, telling what it is about; reading methods as they are."""

@@ -25,6 +25,7 @@ from joblet_agent.rpc.metrics import metrics_query_from_proto, reading_to_proto
 from joblet_agent.rpc.schedules import check_recurring, created_to_proto, is_recurring
 from joblet_agent.rpc.services import Jobs, Schedules
 from joblet_agent.rpc.tokens import token_from_proto
+from joblet_agent.rpc.visibility import owner
 
 LIST_PAGE = 500
 """Jobs that ListJobs converts at a stretch: the event loop is free again every few milliseconds."""
@@ -84,7 +85,7 @@ class JobServicer:
         self, request: pb.DeleteAllJobsRequest, context: Context
     ) -> pb.DeleteAllJobsResponse:
         """Forget every ended job."""
-        deleted, skipped = await self._jobs.delete_ended()
+        deleted, skipped = await self._jobs.delete_ended(owner())
         return pb.DeleteAllJobsResponse(
             success=True,
             message=f"{deleted} jobs deleted, {skipped} active jobs left alone",
@@ -135,7 +136,7 @@ class JobServicer:
         pages: list[bytes] = []
         size, token = 0, ""
         while True:
-            page = await self._jobs.page(JobFilter(), size=LIST_PAGE, token=token)
+            page = await self._jobs.page(JobFilter(started_by=owner()), size=LIST_PAGE, token=token)
             pages.append(pb.Jobs(jobs=map(self._row, page.jobs)).SerializeToString())
             size, token = size + len(pages[-1]), page.next_token
             self._check_list(size)

@@ -7,6 +7,7 @@ from joblet_agent.pb import joblet_pb2 as pb
 from joblet_agent.rpc.convert import job_to_proto, rfc3339
 from joblet_agent.rpc.handlers import Context
 from joblet_agent.rpc.services import Jobs, Schedules
+from joblet_agent.rpc.visibility import owner
 
 DEFAULT_JOBS = 10
 MOST_JOBS = 1000
@@ -34,7 +35,8 @@ class ScheduleServicer:
         self, request: pb.ListSchedulesRequest, context: Context
     ) -> pb.ListSchedulesResponse:
         """Return all recurring schedules."""
-        return pb.ListSchedulesResponse(schedules=map(schedule_to_proto, self._schedules.all()))
+        visible = (each for each in self._schedules.all() if owner() in {"", each.template.started_by})
+        return pb.ListSchedulesResponse(schedules=map(schedule_to_proto, visible))
 
     async def GetSchedule(self, request: pb.GetScheduleRequest, context: Context) -> pb.GetScheduleResponse:
         """Return one recurring schedule and its newest jobs."""

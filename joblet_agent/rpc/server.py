@@ -13,7 +13,7 @@ from urllib.parse import quote
 import grpc
 import grpc.aio
 
-from joblet_agent.config import AgentConfig, Listening
+from joblet_agent.config import AgentConfig, Listening, Visibility
 from joblet_agent.errors import HostUnavailable
 from joblet_agent.inotify import InotifyWatcher
 from joblet_agent.model.identity import Role
@@ -38,6 +38,7 @@ from joblet_agent.rpc.schedules import ScheduleServicer
 from joblet_agent.rpc.services import Services
 from joblet_agent.rpc.status import StatusInterceptor
 from joblet_agent.rpc.tls import Certificates
+from joblet_agent.rpc.visibility import VisibilityInterceptor
 
 _LOG = logging.getLogger(__name__)
 
@@ -114,6 +115,12 @@ def build_server(
     audit = AuditInterceptor(audit_log)
     handlers = generic_handlers(_servicers(services, config))
 
+    visibility = (
+        (VisibilityInterceptor(services.jobs, services.schedules),)
+        if config.jobs.visibility is Visibility.OWN
+        else ()
+    )
+
     def serving(authenticate: Authenticator, attend: Attend | None = None) -> grpc.aio.Server:
         server = grpc.aio.server(
             interceptors=(
@@ -123,6 +130,7 @@ def build_server(
                 calls,
                 DecodeInterceptor(),
                 SubjectInterceptor(),
+                *visibility,
             ),
             options=_options(config),
         )

@@ -74,8 +74,8 @@ class Jobs(Protocol):
         """Forget an ended job, its log and its files. Raises WrongState while it has not ended."""
         ...
 
-    async def delete_ended(self) -> tuple[int, int]:
-        """Delete every ended job; return how many were deleted and how many left alone."""
+    async def delete_ended(self, started_by: str = "") -> tuple[int, int]:
+        """Delete every ended job, or those of one caller; return how many were and how many were not."""
         ...
 
     async def page(self, wanted: JobFilter, *, size: int, token: str) -> JobPage:

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 import grpc
 import grpc.aio
 
-from joblet_agent.config import AgentConfig, RpcConfig, SocketConfig
+from joblet_agent.config import AgentConfig, JobsConfig, RpcConfig, SocketConfig
 from joblet_agent.jobs.logs import LogChunk
 from joblet_agent.model.event import Sighting, WatchQuery
 from joblet_agent.model.execution import ExecOutput, ExecSpec
@@ -100,8 +100,8 @@ class FakeJobs:
         self._called("delete", given)
         return self.record.id
 
-    async def delete_ended(self) -> tuple[int, int]:
-        self._called("delete_ended")
+    async def delete_ended(self, started_by: str = "") -> tuple[int, int]:
+        self._called("delete_ended", *filter(None, [started_by]))
         return 3, 1
 
     async def page(self, wanted: JobFilter, *, size: int, token: str) -> JobPage:
@@ -379,12 +379,13 @@ async def serving(
     files: FakeFiles | None = None,
     execs: FakeExecs | None = None,
     audit: FakeAuditLog | None = None,
+    jobs_config: JobsConfig | None = None,
 ) -> AsyncIterator[Caller]:
     """Serve ``jobs`` and yield a caller connected to the server."""
     # Not tmp_path: a socket's path has at most 107 bytes, whatever the test is called.
     with tempfile.TemporaryDirectory(prefix="rpc-") as directory:
         socket = SocketConfig(path=Path(directory) / "agent.sock", group=group)
-        config = AgentConfig(socket=socket, rpc=rpc or RpcConfig())
+        config = AgentConfig(socket=socket, rpc=rpc or RpcConfig(), jobs=jobs_config or JobsConfig())
         services = Services(
             jobs,
             watches or FakeWatches(),

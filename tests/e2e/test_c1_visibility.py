@@ -1,0 +1,113 @@
+"""jobs.visibility: own, between two operators with certificates."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+import grpc
+import pytest
+
+from joblet_agent.pb import joblet_pb2 as pb
+from joblet_agent.pb import joblet_pb2_grpc as stubs
+from tests.certificates import furnish, make, make_ca, make_server
+from tests.e2e.agent import DEADLINE, Client, command, wait_for_agent
+
+pytestmark = pytest.mark.systemd
+
+PKI, CONFIG = Path("/etc/joblet/pki"), Path("/etc/joblet/agent.yml")
+CA = make_ca()
+
+
+@dataclass
+class Person:
+    jobs: Any
+    agent: Any
+
+    def run(self, *words: str, **fields: Any) -> pb.RunJobResponse:
+        request = pb.RunJobRequest(command=words[0], args=words[1:], **fields)
+        reply: pb.RunJobResponse = self.jobs.RunJob(request, timeout=DEADLINE, wait_for_ready=True)
+        return reply
+
+    def listed(self) -> set[str]:
+        return {job.uuid for job in self.jobs.ListJobs(pb.EmptyRequest(), timeout=DEADLINE).jobs}
+
+    def watched(self) -> set[str]:
+        """Ids of the first events; of everybody's when two jobs run."""
+        call = self.agent.WatchJobs(pb.WatchJobsRequest(snapshot=True), timeout=DEADLINE)
+        found = set()
+        for answer in call:
+            if answer.number:  # what stands is told
+                break
+            found.add(answer.event.uuid)
+        call.cancel()
+        return found
+
+
+@pytest.fixture(name="people")
+def _people() -> Iterator[dict[str, Person]]:
+    before = CONFIG.read_text(encoding="utf-8")
+    CONFIG.write_text(before + "\njobs:\n  visibility: own\n", encoding="utf-8")
+    furnish(PKI, make_server(CA), CA)
+    command("systemctl", "restart", "joblet-agent.service")
+    with ExitStack() as stack:
+        people = {}
+        for name, role in (("eve", "operator"), ("bob", "operator"), ("ann", "viewer"), ("root", "admin")):
+            pair = make(name, role, ca=CA)
+            credentials = grpc.ssl_channel_credentials(CA.pem, pair.key, pair.pem)
+            options = [("grpc.ssl_target_name_override", "joblet"), ("grpc.use_local_subchannel_pool", 1)]
+            channel = stack.enter_context(grpc.secure_channel("127.0.0.1:50051", credentials, options))
+            people[name] = Person(stubs.JobServiceStub(channel), stubs.AgentServiceStub(channel))  # type: ignore[no-untyped-call]
+        yield people
+    CONFIG.write_text(before, encoding="utf-8")
+    rmtree(PKI)
+    command("systemctl", "restart", "joblet-agent.service")
+    client = Client()
+    wait_for_agent(client)
+    client.close()
+
+
+def code(call: Any, request: Any) -> str:
+    with pytest.raises(grpc.RpcError) as caught:
+        next(call(request, timeout=DEADLINE))
+    return f"{caught.value.code().name} {caught.value.details()}"
+
+
+def test_a6_the_jobs_of_another_operator_are_not_there(people: dict[str, Person]) -> None:
+    eve, bob, ann, root = people.values()
+    mine, theirs = (each.run("sleep", "1000").job_uuid for each in (eve, bob))
+    schedule = bob.run("true", schedule="daily").schedule_uuid
+    try:
+        missing = f"NOT_FOUND no job with id {theirs}"
+        calls: list[tuple[Any, Any]] = [
+            (eve.jobs.GetJobStatus, pb.GetJobStatusRequest(uuid=theirs)),
+            (eve.jobs.StopJob, pb.StopJobRequest(uuid=theirs)),
+            (eve.jobs.DeleteJob, pb.DeleteJobRequest(uuid=theirs)),
+            (eve.jobs.GetJobLogs, pb.GetJobLogsRequest(uuid=theirs)),
+            (eve.jobs.GetJobMetrics, pb.GetJobMetricsRequest(job_uuid=theirs)),
+            (eve.agent.ExplainJob, pb.ExplainJobRequest(uuid=theirs)),
+            (eve.agent.ListJobFiles, pb.ListJobFilesRequest(uuid=theirs)),
+            (eve.agent.ExecInJob, pb.ExecInJobRequest(uuid=theirs, command="true")),
+            (eve.agent.KillJob, pb.KillJobRequest(uuid=theirs, signal="KILL")),
+            (eve.agent.WatchJobs, pb.WatchJobsRequest(uuids=[theirs])),
+            (eve.agent.GetRunningMetrics, pb.GetRunningMetricsRequest(job_uuids=[mine, theirs])),
+        ]
+        for call, request in calls:
+            assert code(call, request) == missing
+        prefix = pb.GetJobStatusRequest(uuid=theirs[:8])
+        assert code(eve.jobs.GetJobStatus, prefix) == f"NOT_FOUND no job with id {theirs[:8]}"
+        assert code(eve.agent.RemoveSchedule, pb.RemoveScheduleRequest(uuid=schedule)).startswith("NOT_FOUND")
+        assert len(bob.agent.ListSchedules(pb.ListSchedulesRequest(), timeout=DEADLINE).schedules) == 1
+        assert not eve.agent.ListSchedules(pb.ListSchedulesRequest(), timeout=DEADLINE).schedules
+        for person, seen in ((eve, {mine}), (bob, {theirs}), (ann, {mine, theirs}), (root, {mine, theirs})):
+            assert person.listed() & {mine, theirs} == seen
+            assert person.watched() & {mine, theirs} == seen
+        bob.jobs.StopJob(pb.StopJobRequest(uuid=theirs[:8], force=True), timeout=DEADLINE)
+        gone = eve.jobs.DeleteAllJobs(pb.DeleteAllJobsRequest(), timeout=DEADLINE)
+        assert (gone.deleted_count, gone.skipped_count) == (0, 1)
+        assert theirs in bob.listed()
+    finally:
+        root.agent.RemoveSchedule(pb.RemoveScheduleRequest(uuid=schedule), timeout=DEADLINE)
+        root.jobs.StopJob(pb.StopJobRequest(uuid=mine, force=True), timeout=DEADLINE)
