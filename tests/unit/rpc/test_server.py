@@ -211,7 +211,7 @@ def test_c4_one_client_cannot_take_the_calls_of_the_others() -> None:
             calls = await followers(caller, "greedy", 10)
             found = [await refusal(caller, "greedy"), await refusal(caller, "other")]
             calls[0].cancel()
-            while await refusal(caller, "greedy") is not None:  # until the server has heard of it
+            while await refusal(caller, "greedy") is not None:  # noqa: ASYNC110 - the server has to hear of it
                 await asyncio.sleep(0.01)
             return found
 
