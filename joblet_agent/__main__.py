@@ -15,6 +15,9 @@ from pathlib import Path
 from joblet_agent.config import DEFAULT_PATH, AgentConfig, load_config
 from joblet_agent.errors import JobletError
 
+# Before grpc is loaded: or everybody who can connect could fill the log with handshakes that fail.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
 EXIT_FAILED, EXIT_CONFIG = 1, 78  # EX_CONFIG of sysexits.h: systemd shows it by name
 
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}

@@ -75,6 +75,8 @@ ACCESS = {
     "AgentService/ResumeJob": Permission.RUN,
     "AgentService/KillJob": Permission.RUN,
     "AgentService/ExecInJob": Permission.RUN,
+    "grpc.health.v1.Health/Check": Permission.READ,
+    "grpc.health.v1.Health/Watch": Permission.READ,
 }
 
 LOCAL_ADMIN = Identity("local", Role.ADMIN)

@@ -39,11 +39,16 @@ class Interceptor(_ServerInterceptor):
     ) -> Handler:
         """Return the method's handler, wrapped; None, as grpc wants it, for a method that does not exist."""
         handler = await continuation(handler_call_details)
-        return handler and self.wrapped(handler, handler_call_details.method.removeprefix("/joblet."))
+        return handler and self.wrapped(handler, _path(handler_call_details.method))
 
     @abstractmethod
     def wrapped(self, handler: Handler, method: str) -> Handler:
         """Return the handler of ``method`` (``Service/Method``) with what this interceptor adds."""
+
+
+def _path(method: str) -> str:
+    """Return ``Service/Method``; services that are not ours keep their package."""
+    return method.removeprefix("/").removeprefix("joblet.")
 
 
 def behaviour_of(handler: Handler) -> Behaviour:

@@ -30,6 +30,7 @@ from joblet_agent.rpc.auth import (
 )
 from joblet_agent.rpc.calls import CallLimit
 from joblet_agent.rpc.decode import DecodeInterceptor
+from joblet_agent.rpc.health import health_handler
 from joblet_agent.rpc.jobs import JobServicer
 from joblet_agent.rpc.listener import NetworkListener
 from joblet_agent.rpc.live import LiveServicer
@@ -113,7 +114,7 @@ def build_server(
     """
     calls = CallLimit(config.rpc.max_concurrent, config.rpc.max_per_client)
     audit = AuditInterceptor(audit_log)
-    handlers = generic_handlers(_servicers(services, config))
+    handlers = [*generic_handlers(_servicers(services, config)), health_handler()]
 
     visibility = (
         (VisibilityInterceptor(services.jobs, services.schedules),)

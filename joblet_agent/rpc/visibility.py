@@ -57,6 +57,8 @@ SCOPES = {
     "AgentService/ResumeJob": Scope.JOBS,
     "AgentService/KillJob": Scope.JOBS,
     "AgentService/ExecInJob": Scope.JOBS,
+    "grpc.health.v1.Health/Check": Scope.NOTHING,
+    "grpc.health.v1.Health/Watch": Scope.NOTHING,
 }
 """Methods that are not here are denied to whoever sees only what is their own."""
 

@@ -16,6 +16,7 @@ import pytest
 from joblet_agent.pb import joblet_pb2 as pb
 from joblet_agent.pb import joblet_pb2_grpc as stubs
 from joblet_agent.rpc.auth import ACCESS
+from joblet_agent.rpc.health import CHECK, WATCH
 from joblet_agent.rpc.methods import Method, defined_methods
 from tests.certificates import (
     CLIENT,
@@ -111,7 +112,7 @@ def outcome_of_get_node(pair: Pair | None, ca: Pair = CA) -> str:
 @pytest.mark.parametrize("role", list(MAY))
 @pytest.mark.parametrize("listener", ["network", "socket"])
 def test_c1_every_method_by_every_role_on_every_listener(role: str, listener: str) -> None:
-    assert set(ACCESS) == {method.path for method in METHODS}
+    assert set(ACCESS) == {method.path for method in METHODS} | {CHECK, WATCH}
     paths = {"admin": Path("/run/joblet/agent.sock"), "operator": OPERATOR_SOCKET, "viewer": VIEWER_SOCKET}
     with channel(make("eve", role, ca=CA)) if listener == "network" else local(paths[role]) as made:
         for method in METHODS:
@@ -161,6 +162,44 @@ def test_c1_no_method_at_all_for_a_certificate_without_a_role(kind: str) -> None
 def test_c1_good_ones() -> None:
     for pair in (make("eve", "ADMIN", ca=CA), make("eve", "viewer", ca=CA, usage=(CLIENT, SERVER))):
         assert outcome_of_get_node(pair) == "OK"
+
+
+@pytest.mark.parametrize("role", list(MAY))
+def test_health_for_every_role(role: str) -> None:
+    with channel(make("eve", role, ca=CA)) as made:
+        raw: Any = made
+        assert raw.unary_unary(f"/{CHECK}")(b"", timeout=DEADLINE) == b"\x08\x01"  # SERVING
+        watch = raw.unary_stream(f"/{WATCH}")(b"\x0a\x01x", timeout=DEADLINE)
+        assert next(watch) == b"\x08\x03"  # SERVICE_UNKNOWN
+        watch.cancel()
+    assert health_of(make("eve", ca=CA)) == "CERTIFICATE_ROLE"
+
+
+def health_of(pair: Pair) -> str:
+    with channel(pair) as made:
+        raw: Any = made
+        with pytest.raises(grpc.RpcError) as caught:
+            raw.unary_unary(f"/{CHECK}")(b"", timeout=DEADLINE)
+    return reason_of(caught.value)
+
+
+def test_viewers_fetch_files_where_the_node_lets_them(client: Client) -> None:
+    job = client.run("sh", "-c", "echo secret > result")
+    client.ended(job)
+    before = CONFIG.read_text(encoding="utf-8")
+    request = pb.DownloadJobFileRequest(uuid=job, path="result")
+    with channel(make("eve", "viewer", ca=CA)) as made:
+        agent = stubs.AgentServiceStub(made)  # type: ignore[no-untyped-call]
+        with pytest.raises(grpc.RpcError) as caught:
+            list(agent.DownloadJobFile(request, timeout=DEADLINE))
+        assert reason_of(caught.value) == "ROLE_NOT_PERMITTED"
+        CONFIG.write_text(before + "\nviewer:\n  files: yes\n", encoding="utf-8")
+        command("systemctl", "restart", "joblet-agent.service")
+        pieces = agent.DownloadJobFile(request, timeout=DEADLINE, wait_for_ready=True)
+        assert b"secret\n" in [piece.content for piece in pieces]
+    CONFIG.write_text(before, encoding="utf-8")
+    command("systemctl", "restart", "joblet-agent.service")
+    wait_for_agent(client)
 
 
 def test_c1_only_tls_1_3_and_nothing_in_plain_text() -> None:

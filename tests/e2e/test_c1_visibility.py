@@ -1,5 +1,6 @@
 """jobs.visibility: own, between two operators with certificates."""
 
+import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -54,8 +55,9 @@ def _people() -> Iterator[dict[str, Person]]:
     command("systemctl", "restart", "joblet-agent.service")
     with ExitStack() as stack:
         people = {}
+        own = uuid.uuid4().hex[:8]  # names that have no jobs yet
         for name, role in (("eve", "operator"), ("bob", "operator"), ("ann", "viewer"), ("root", "admin")):
-            pair = make(name, role, ca=CA)
+            pair = make(f"{name}-{own}", role, ca=CA)
             credentials = grpc.ssl_channel_credentials(CA.pem, pair.key, pair.pem)
             options = [("grpc.ssl_target_name_override", "joblet"), ("grpc.use_local_subchannel_pool", 1)]
             channel = stack.enter_context(grpc.secure_channel("127.0.0.1:50051", credentials, options))

@@ -9,6 +9,7 @@ from joblet_agent.model.identity import Identity, Permission, Role
 from joblet_agent.rpc import auth
 from joblet_agent.rpc.auth import ACCESS, Authenticator, local_caller
 from joblet_agent.rpc.handlers import Context
+from joblet_agent.rpc.health import CHECK, WATCH
 from tests.unit.rpc.serving import METHODS, RECORD, FakeJobs, hint_of, reason_of, serving
 
 GARBAGE = b"\xff\xff\xff"
@@ -42,7 +43,7 @@ async def refusals(authenticate: Authenticator) -> dict[str, grpc.aio.AioRpcErro
 
 
 def test_c1_the_table_has_exactly_the_methods_of_the_definition() -> None:
-    assert set(ACCESS) == set(METHODS)
+    assert set(ACCESS) == set(METHODS) | {CHECK, WATCH}
 
 
 @pytest.mark.parametrize("role", list(Role))
