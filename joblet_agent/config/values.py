@@ -257,6 +257,8 @@ class RpcConfig:
     """Calls that are served at once, streams included."""
     max_per_client: Annotated[int, Count(1, 100_000)] = 500
     """Of them those of one name in a certificate, and those over one local socket."""
+    reflection: Annotated[bool, Switch("yes", "no")] = False
+    """Tell admins of services and messages, as gRPC defines it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,8 @@ class Permission(StrEnum):
     """Read what is in the files of jobs."""
     RUN = "run"
     MANAGE = "manage"
+    INSPECT = "inspect"
+    """Ask the API about itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,9 @@ class Identity:
 
 
 _GRANTED = {
-    Role.ADMIN: frozenset({Permission.READ, Permission.FILES, Permission.RUN, Permission.MANAGE}),
+    Role.ADMIN: frozenset(
+        {Permission.READ, Permission.FILES, Permission.RUN, Permission.MANAGE, Permission.INSPECT}
+    ),
     Role.OPERATOR: frozenset({Permission.READ, Permission.FILES, Permission.RUN}),
     Role.VIEWER: frozenset({Permission.READ}),
 }

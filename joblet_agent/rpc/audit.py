@@ -25,7 +25,7 @@ from joblet_agent.rpc.auth import ACCESS, known_caller
 from joblet_agent.rpc.denials import Denials
 from joblet_agent.rpc.handlers import Context, Handler, Interceptor, behaviour_of, guarded, with_behaviour
 
-_ONLY_READING = frozenset({Permission.READ, Permission.FILES})
+_ONLY_READING = frozenset({Permission.READ, Permission.FILES, Permission.INSPECT})
 """Permissions of methods that change nothing. Whatever else a method needs, its calls are recorded."""
 
 

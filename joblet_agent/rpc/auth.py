@@ -77,6 +77,8 @@ ACCESS = {
     "AgentService/ExecInJob": Permission.RUN,
     "grpc.health.v1.Health/Check": Permission.READ,
     "grpc.health.v1.Health/Watch": Permission.READ,
+    "grpc.reflection.v1.ServerReflection/ServerReflectionInfo": Permission.INSPECT,
+    "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": Permission.INSPECT,
 }
 
 LOCAL_ADMIN = Identity("local", Role.ADMIN)

@@ -3,7 +3,7 @@
 Streaming servicer methods are coroutines that ``await context.write(...)``, never asynchronous
 generators: a cancelled coroutine unwinds at once and in its own task, an abandoned generator whenever
 the collector finds it. So ``behaviour(request, context)`` is awaited in all cases; where the client streams,
-``request`` is an asynchronous iterator of requests. No method streams both ways.
+``request`` is an asynchronous iterator of requests.
 """
 
 from abc import abstractmethod
@@ -53,6 +53,8 @@ def _path(method: str) -> str:
 
 def behaviour_of(handler: Handler) -> Behaviour:
     """Return what the handler does."""
+    if handler.request_streaming and handler.response_streaming:
+        return cast(Behaviour, handler.stream_stream)
     if handler.request_streaming:
         return cast(Behaviour, handler.stream_unary)
     return cast(Behaviour, handler.unary_stream if handler.response_streaming else handler.unary_unary)
@@ -70,7 +72,8 @@ def with_behaviour(
 
 def handler_maker(*, takes_stream: bool, gives_stream: bool) -> Callable[..., Handler]:
     """Return grpc's function that makes handlers of this kind."""
-    assert not (takes_stream and gives_stream)
+    if takes_stream and gives_stream:
+        return grpc.stream_stream_rpc_method_handler
     if takes_stream:
         return grpc.stream_unary_rpc_method_handler
     if gives_stream:

@@ -35,6 +35,7 @@ from joblet_agent.rpc.jobs import JobServicer
 from joblet_agent.rpc.listener import NetworkListener
 from joblet_agent.rpc.live import LiveServicer
 from joblet_agent.rpc.methods import generic_handlers
+from joblet_agent.rpc.reflection import reflection_handlers
 from joblet_agent.rpc.schedules import ScheduleServicer
 from joblet_agent.rpc.services import Services
 from joblet_agent.rpc.status import StatusInterceptor
@@ -115,6 +116,8 @@ def build_server(
     calls = CallLimit(config.rpc.max_concurrent, config.rpc.max_per_client)
     audit = AuditInterceptor(audit_log)
     handlers = [*generic_handlers(_servicers(services, config)), health_handler()]
+    if config.rpc.reflection:
+        handlers += reflection_handlers()
 
     visibility = (
         (VisibilityInterceptor(services.jobs, services.schedules),)

@@ -18,6 +18,7 @@ from joblet_agent.pb import joblet_pb2_grpc as stubs
 from joblet_agent.rpc.auth import ACCESS
 from joblet_agent.rpc.health import CHECK, WATCH
 from joblet_agent.rpc.methods import Method, defined_methods
+from joblet_agent.rpc.reflection import METHOD, SERVICES
 from tests.certificates import (
     CLIENT,
     DAY,
@@ -43,8 +44,11 @@ EXTRA = f"""
 sockets:
   operator: {{path: {OPERATOR_SOCKET}, group: daemon}}
   viewer: {{path: {VIEWER_SOCKET}, group: games}}
+rpc:
+  reflection: yes
 """
 METHODS = defined_methods()
+REFLECTION = [f"{service}/{METHOD}" for service in SERVICES]
 MAY = {
     "admin": {"read", "read files", "run", "manage"},
     "operator": {"read", "read files", "run"},
@@ -112,7 +116,7 @@ def outcome_of_get_node(pair: Pair | None, ca: Pair = CA) -> str:
 @pytest.mark.parametrize("role", list(MAY))
 @pytest.mark.parametrize("listener", ["network", "socket"])
 def test_c1_every_method_by_every_role_on_every_listener(role: str, listener: str) -> None:
-    assert set(ACCESS) == {method.path for method in METHODS} | {CHECK, WATCH}
+    assert set(ACCESS) == {method.path for method in METHODS} | {CHECK, WATCH} | set(REFLECTION)
     paths = {"admin": Path("/run/joblet/agent.sock"), "operator": OPERATOR_SOCKET, "viewer": VIEWER_SOCKET}
     with channel(make("eve", role, ca=CA)) if listener == "network" else local(paths[role]) as made:
         for method in METHODS:
@@ -173,6 +177,27 @@ def test_health_for_every_role(role: str) -> None:
         assert next(watch) == b"\x08\x03"  # SERVICE_UNKNOWN
         watch.cancel()
     assert health_of(make("eve", ca=CA)) == "CERTIFICATE_ROLE"
+
+
+@pytest.mark.parametrize("method", REFLECTION)
+def test_reflection_is_for_admins(method: str) -> None:
+    services = pb.ReflectionRequest(list_services="*").SerializeToString()
+    file = pb.ReflectionRequest(file_containing_symbol="joblet.JobService.RunJob").SerializeToString()
+    none = pb.ReflectionRequest(file_by_filename="nonsense").SerializeToString()
+    with channel(make("eve", "admin", ca=CA)) as made:
+        raw: Any = made
+        replies = raw.stream_stream(f"/{method}")(iter([services, file, none]), timeout=DEADLINE)
+        found = [pb.ReflectionResponse.FromString(reply) for reply in replies]
+    assert "joblet.AgentService" in [each.name for each in found[0].list_services_response.service]
+    assert found[1].file_descriptor_response.file_descriptor_proto == [pb.DESCRIPTOR.serialized_pb]
+    assert found[2].error_response.error_code == 5
+    for role in ("operator", "viewer"):
+        with channel(make("eve", role, ca=CA)) as made:
+            raw = made
+            replies = raw.stream_stream(f"/{method}")(iter([services]), timeout=DEADLINE)
+            with pytest.raises(grpc.RpcError) as caught:
+                next(replies)
+        assert reason_of(caught.value) == "ROLE_NOT_PERMITTED"
 
 
 def health_of(pair: Pair) -> str:

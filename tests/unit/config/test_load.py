@@ -142,7 +142,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path, kind: str) -> None:
         ("log-level: info\n", "1: 'log-level': unknown key, did you mean log_level?"),
         (
             "rpc:\n  zzz: 1\n",
-            "2: rpc.zzz: unknown key; known are max_message, max_concurrent, max_per_client",
+            "2: rpc.zzz: unknown key; known are max_message, max_concurrent, max_per_client, reflection",
         ),
         ("? 5\n: 1\n", None),
         ('"\\u001b[0m": 1\n', None),

@@ -10,12 +10,13 @@ from joblet_agent.rpc import auth
 from joblet_agent.rpc.auth import ACCESS, Authenticator, local_caller
 from joblet_agent.rpc.handlers import Context
 from joblet_agent.rpc.health import CHECK, WATCH
+from joblet_agent.rpc.reflection import METHOD, SERVICES
 from tests.unit.rpc.serving import METHODS, RECORD, FakeJobs, hint_of, reason_of, serving
 
 GARBAGE = b"\xff\xff\xff"
 
 GRANTED = {
-    Role.ADMIN: {Permission.READ, Permission.FILES, Permission.RUN, Permission.MANAGE},
+    Role.ADMIN: {Permission.READ, Permission.FILES, Permission.RUN, Permission.MANAGE, Permission.INSPECT},
     Role.OPERATOR: {Permission.READ, Permission.FILES, Permission.RUN},
     Role.VIEWER: {Permission.READ},
 }
@@ -43,7 +44,7 @@ async def refusals(authenticate: Authenticator) -> dict[str, grpc.aio.AioRpcErro
 
 
 def test_c1_the_table_has_exactly_the_methods_of_the_definition() -> None:
-    assert set(ACCESS) == set(METHODS) | {CHECK, WATCH}
+    assert set(ACCESS) == set(METHODS) | {CHECK, WATCH} | {f"{service}/{METHOD}" for service in SERVICES}
 
 
 @pytest.mark.parametrize("role", list(Role))
