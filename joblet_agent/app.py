@@ -5,7 +5,7 @@ import fcntl
 import logging
 import os
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from joblet_agent.config import AgentConfig
@@ -35,6 +35,7 @@ from joblet_agent.jobs.retention import Retention
 from joblet_agent.jobs.root import DefaultRoot
 from joblet_agent.jobs.secrets import SecretKeeper
 from joblet_agent.jobs.service import JobService
+from joblet_agent.jobs.shutdown import HostShutdown
 from joblet_agent.jobs.staging import UploadStaging
 from joblet_agent.jobs.timers import TimerKeeper
 from joblet_agent.jobs.tracker import JobTracker
@@ -53,6 +54,7 @@ from joblet_agent.systemd.notify import Notifier
 from joblet_agent.systemd.properties import UnitSettings
 
 _RPC_GRACE = 1.0
+_SHUTDOWN_LIMIT = timedelta(seconds=12)  # within TimeoutStopSec= of units/joblet-agent.service
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 _log = logging.getLogger(__name__)
@@ -252,6 +254,8 @@ class Agent:
         files = FileService(jobs=jobs, staging=staging, paths=paths)
         live = LiveControl(find=jobs.get, registry=registry, control=control, units=units, journal=journal)
         execs = await _opened(ExecService(live, control, units.exec_units(), journal, paths, root), stack)
+        shutdown = HostShutdown(registry=registry, units=units, waiting=waiting)
+        stack.push_async_callback(shutdown.see_off, _SHUTDOWN_LIMIT)
         return Services(jobs, JobWatches(store.events, jobs.get), node, files, live, schedules, execs)
 
     async def _opened_units(self, stack: AsyncExitStack) -> SystemdUnitManager:
