@@ -254,8 +254,7 @@ class Agent:
         files = FileService(jobs=jobs, staging=staging, paths=paths)
         live = LiveControl(find=jobs.get, registry=registry, control=control, units=units, journal=journal)
         execs = await _opened(ExecService(live, control, units.exec_units(), journal, paths, root), stack)
-        shutdown = HostShutdown(registry=registry, units=units, waiting=waiting)
-        stack.push_async_callback(shutdown.see_off, _SHUTDOWN_LIMIT)
+        stack.push_async_callback(HostShutdown(registry, units, waiting).see_off, _SHUTDOWN_LIMIT)
         return Services(jobs, JobWatches(store.events, jobs.get), node, files, live, schedules, execs)
 
     async def _opened_units(self, stack: AsyncExitStack) -> SystemdUnitManager:

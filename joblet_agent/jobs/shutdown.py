@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 class HostShutdown:
     """Records the ends that nobody could tell after the boot: units and their results are gone by then."""
 
-    def __init__(self, *, registry: JobRegistry, units: UnitManager, waiting: WaitingJobs) -> None:
+    def __init__(self, registry: JobRegistry, units: UnitManager, waiting: WaitingJobs) -> None:
         self._registry = registry
         self._units = units
         self._waiting = waiting

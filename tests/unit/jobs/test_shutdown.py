@@ -14,8 +14,7 @@ LONG, SHORT = timedelta(seconds=20), timedelta(milliseconds=1)
 
 
 async def see_off(core: Core, limit: timedelta = LONG) -> None:
-    shutdown = HostShutdown(registry=core.registry, units=core.units, waiting=core.waiting)
-    await shutdown.see_off(limit)
+    await HostShutdown(core.registry, core.units, core.waiting).see_off(limit)
 
 
 def test_ends_of_jobs_that_go_down_with_the_host_are_recorded(tmp_path: Path) -> None:
