@@ -1,4 +1,4 @@
-"""``make test``: every check and test, one after the other, with one summary at the end.
+"""``make test``: every check and test, with one summary at the end.
 
 Every part runs, whatever the ones before said; what needs the package is left out, and
 counted as failed, when the package cannot be built.
@@ -9,20 +9,20 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO
 
 from tests.runs import outcome
 from tests.runs.outcome import Outcome, PartResult
-from tests.testbed import CHECKOUT, Machine, Release, TestbedError, boot, host, unwind_on_sigterm
-from tests.testbed.install import TESTS, build_packages, install_package, push_tests
+from tests.testbed import CHECKOUT, Release, TestbedError, host, unwind_on_sigterm
+from tests.testbed.install import build_packages
 
-# Where the parts that run on the host and those that run in machines find their tests.
+# Where the parts that run on the host find their tests.
 HOST_TESTS = ("tests/unit", "tests/contract", "tests/testbed")
-MACHINE_TESTS = ("tests/unit", "tests/contract", "tests/integration", "tests/e2e")
-LOGS = CHECKOUT / "dist" / "logs"
 
 
 def main() -> int:
@@ -46,8 +46,7 @@ def main() -> int:
     part("testbed", lambda: _host_pytest("testbed", "tests/testbed"))
     if part("package", _build).failed == 0:
         part("published clients", lambda: _host_pytest("compat", "tests/compat"))
-        for release in Release:
-            part(f"Debian {release.value}", lambda release=release: _in_machine(release))  # type: ignore[misc]
+        results += _in_machines()
         part("virtual machine", lambda: _host_pytest("vm", "tests/vm"))
     _print_summary(results)
     return 1 if any(result.outcome.failed for result in results) else 0
@@ -73,28 +72,41 @@ def _host_pytest(marker: str, *folders: str) -> Outcome:
         return _follow(process)
 
 
-def _in_machine(release: Release) -> Outcome:
-    """Install the package as a user would, and run the tests beside it.
+def _in_machines() -> list[PartResult]:
+    """Run the tests in a machine of each release, all at once: they wait more than they work."""
+    started = time.monotonic()
+    with ExitStack() as stack:
+        runs = [(release, stack.enter_context(_release_run(release))) for release in Release]
+        return [_release_result(release, started, *run) for release, run in runs]
 
-    All of them but the host's: the unit tests too, as Debian's libraries are others than the host's.
-    """
-    with boot(release) as machine:
-        install_package(machine)
-        push_tests(machine)
-        # Native tracebacks: Debian 12's Python 3.11.2 cannot always parse sources for pytest's own
-        # (SystemError, "AST constructor recursion depth mismatch"), which ends the whole run.
-        command = ["python3", "-m", "pytest", "-p", "no:cacheprovider", "--tb=native"]
-        with machine.popen(
-            *command,
-            *("-m", "not vm and not compat and not testbed"),
-            *_existing(MACHINE_TESTS),
-            cwd=TESTS,
+
+@contextmanager
+def _release_run(release: Release) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
+    with (
+        TemporaryFile() as output,
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.runs.release", release.value],
+            cwd=CHECKOUT,
+            stdout=output,
             stderr=subprocess.STDOUT,
-        ) as process:
-            result = _follow(process)
-        if result.failed:
-            _save_journal(machine)
-    return result
+        ) as process,
+    ):
+        try:
+            yield process, output
+        finally:
+            process.terminate()
+
+
+def _release_result(
+    release: Release, started: float, process: subprocess.Popen[bytes], output: IO[bytes]
+) -> PartResult:
+    """Wait for the end, then show what it said: the lines of two at once would be nobody's."""
+    status = process.wait()
+    name = f"Debian {release.value}"
+    print(f"\n──── {name} ────", flush=True)
+    output.seek(0)
+    result = outcome.of_pytest(_pass_on(output), status)
+    return PartResult(name, result, timedelta(seconds=time.monotonic() - started))
 
 
 def _follow(process: subprocess.Popen[bytes]) -> Outcome:
@@ -117,13 +129,6 @@ def _pass_on(stream: IO[bytes]) -> str | None:
         if outcome.is_summary(text):
             summary = text
     return summary
-
-
-def _save_journal(machine: Machine) -> None:
-    LOGS.mkdir(parents=True, exist_ok=True)
-    log = LOGS / f"{machine.release.value}.log"
-    log.write_text(machine.run("journalctl", "--no-pager", "--output=short-precise").stdout, encoding="utf-8")
-    print(f"the machine's journal is in {log}")
 
 
 def _existing(folders: Sequence[str]) -> list[str]:

@@ -1,0 +1,63 @@
+"""``python3 -m tests.runs.release RELEASE``: install the package as a user would, run the tests beside it.
+
+All of them but the host's: the unit tests too, as Debian's libraries are others than the host's.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.testbed import CHECKOUT, Machine, Release, TestbedError, boot, unwind_on_sigterm
+from tests.testbed.install import TESTS, install_package, push_tests
+
+FOLDERS = ("tests/unit", "tests/contract", "tests/integration", "tests/e2e")
+LOGS = CHECKOUT / "dist" / "logs"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the release's tests; the exit status is pytest's."""
+    unwind_on_sigterm()
+    release = Release(argv[0])
+    try:
+        with boot(release) as machine:
+            install_package(machine)
+            push_tests(machine)
+            status = _pytest(machine)
+            if status:
+                _save_journal(machine)
+            return status
+    except TestbedError as error:
+        print(f"{release.value}: {error}", flush=True)
+        return 1
+
+
+def _pytest(machine: Machine) -> int:
+    # Native tracebacks: Debian 12's Python 3.11.2 cannot always parse sources for pytest's own
+    # (SystemError, "AST constructor recursion depth mismatch"), which ends the whole run.
+    command = ["python3", "-m", "pytest", "-p", "no:cacheprovider", "--tb=native"]
+    folders = [folder for folder in FOLDERS if (CHECKOUT / folder).is_dir()]
+    marks = ("-m", "not vm and not compat and not testbed")
+    with machine.popen(*command, *marks, *folders, cwd=TESTS, stderr=subprocess.STDOUT) as process:
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                sys.stdout.buffer.write(line)
+                sys.stdout.buffer.flush()
+            return process.wait()
+        finally:
+            # Told to end, and not killed, so that it can clear away what it started.
+            process.terminate()
+
+
+def _save_journal(machine: Machine) -> None:
+    LOGS.mkdir(parents=True, exist_ok=True)
+    log: Path = LOGS / f"{machine.release.value}.log"
+    log.write_text(machine.run("journalctl", "--no-pager", "--output=short-precise").stdout, encoding="utf-8")
+    print(f"the machine's journal is in {log}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
