@@ -183,6 +183,9 @@ def test_a_call_too_many_is_refused_and_the_agent_lives() -> None:
     assert "1 calls are being served already (rpc.max_concurrent)" in (error.details() or "")
 
 
+TAKEN = {"one": 45, "two": 45, "three": 1}
+
+
 def named(context: Context) -> Identity:
     """Believe whatever name a caller gives."""
     return Identity(str(dict(context.invocation_metadata() or ())["name"]), Role.OPERATOR)
@@ -230,10 +233,11 @@ def test_c4_many_who_take_much_leave_room_for_who_takes_little() -> None:
     async def run() -> list[str | None]:
         limits = RpcConfig(max_concurrent=100, max_per_client=45)
         async with serving(FakeJobs(chunks=silence), rpc=limits, authenticate=named) as caller:
-            await followers(caller, "one", 45)
-            await followers(caller, "two", 45)
-            await followers(caller, "three", 1)
-            return [await refusal(caller, name) for name in ("three", "four")]
+            # grpc cancels a call that nobody refers to any more.
+            calls = [await followers(caller, name, count) for name, count in TAKEN.items()]
+            found = [await refusal(caller, name) for name in ("three", "four")]
+            assert sum(map(len, calls)) == sum(TAKEN.values())
+            return found
 
     assert asyncio.run(asyncio.wait_for(run(), 30)) == ["TOO_MANY_CALLS", None]
 
