@@ -5,6 +5,7 @@ held back, and the host and its agent go on.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -168,8 +169,6 @@ def test_b4_a_fork_bomb_leaves_the_host_usable(vm: VirtualMachine, rnx: Rnx) -> 
 
 
 def test_b5_a_job_that_allocates_at_once_is_always_killed_at_its_limit(vm: VirtualMachine) -> None:
-    """A hundred times, or as often as a minute has room for: an emulated machine is slow."""
     greedy = {"command": "perl", "args": ["-e", "$x = 'x' x (64 << 20); sleep 100"], "max_memory": 16}
-    found = ends(vm, [dict[str, object](greedy)] * 100, 60)
-    print(f"killed at the limit: {len(found)}")
-    assert {(state, reason) for state, reason, _ in found} == {("FAILED", "oom-kill")}
+    found = ends(vm, [dict[str, object](greedy)] * 100, 500)
+    assert Counter((state, reason) for state, reason, _ in found) == {("FAILED", "oom-kill"): 100}
