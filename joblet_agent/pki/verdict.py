@@ -25,6 +25,7 @@ _LONGEST_NAME = 64  # ub-common-name of RFC 5280
 _UNREADABLE = (
     ValueError,
     TypeError,
+    KeyError,  # a text of a kind that it does not know, from version 43 on
     UnsupportedAlgorithm,
     x509.DuplicateExtension,
     x509.InvalidVersion,
