@@ -114,7 +114,7 @@ def check_time(verdict: Verdict, now: datetime) -> None:
         raise refused(
             f"it expired at {verdict.until:%Y-%m-%d %H:%M:%S} UTC, and here it is {now:%Y-%m-%d %H:%M:%S}",
             "CERTIFICATE_EXPIRED",
-            "get a new one from an administrator (joblet-agent pki issue), and compare the clocks",
+            "get a new one from an administrator, and compare the clocks",
         )
 
 
@@ -173,7 +173,7 @@ def _checked_issue(certificate: x509.Certificate, trust: Trust) -> tuple[datetim
         raise refused(
             "it has been revoked",
             "CERTIFICATE_REVOKED",
-            "ask an administrator for a new one (joblet-agent pki issue)",
+            "ask an administrator for a new one",
         )
     spans = [_span(ca) for ca in trust.authorities if _has_signed(ca, certificate)]
     if not spans:

@@ -60,7 +60,7 @@ class NetworkListener:
                 f"cannot listen on {self.target}: there are no certificates in {directory} that can be used: "
                 + (self._certificates.complaint or f"{', '.join(NEEDED)} are needed"),
                 reason="NO_CERTIFICATES",
-                hint="make them with joblet-agent pki init, or set listener.enabled: auto",
+                hint="put ca.crt, server.crt and server.key there, or set listener.enabled: auto",
             )
 
     async def stop(self, grace_seconds: float) -> None:
