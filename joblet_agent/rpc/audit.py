@@ -7,7 +7,7 @@ is about.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -31,11 +31,39 @@ _ONLY_READING = frozenset({Permission.READ, Permission.FILES, Permission.INSPECT
 
 @dataclass(slots=True)
 class _Call:
-    """The RPC that is being handled."""
+    """The RPC that is being handled, and its records.
 
-    begin: Callable[[], None] = lambda: None
-    """Records that it has begun."""
+    Nothing that it holds leads back to it: a cycle would keep the connection of a client that is gone.
+    """
+
+    audit: AuditLog
+    context: Context
+    method: str
+    is_stream: bool
     subject: Subject = field(default_factory=Subject)
+
+    def begin(self) -> None:
+        """Record of a stream that it has begun."""
+        if self.is_stream:
+            self.write(AuditResult.BEGUN)
+
+    def write(self, result: AuditResult, reason: str = "") -> None:
+        """Record the call, if calls of its method are recorded."""
+        if is_recorded(self.method):
+            self.audit.write(self.entry(result, reason))
+
+    def entry(self, result: AuditResult, reason: str) -> AuditEntry:
+        """Return the record of it."""
+        identity = known_caller()
+        return AuditEntry(
+            caller=identity.name if identity else _certified_name(self.context),
+            role=identity.role.value if identity else "",
+            address=address_of(self.context.peer()),
+            rpc=self.method,
+            result=result,
+            reason=reason,
+            subject=self.subject,
+        )
 
 
 _CALL: ContextVar[_Call] = ContextVar("call")
@@ -64,30 +92,23 @@ class AuditInterceptor(Interceptor):
 
     @asynccontextmanager
     async def _recorded(self, method: str, is_stream: bool, context: Context) -> AsyncIterator[None]:
-        call = _Call()
+        call = _Call(self._audit, context, method, is_stream)
         _CALL.set(call)  # never reset: grpc runs each RPC in a task, and so a context, of its own
-
-        def write(result: AuditResult, reason: str = "") -> None:
-            if is_recorded(method):
-                self._audit.write(_entry(context, method, call, result, reason))
-
-        if is_stream:
-            call.begin = partial(write, AuditResult.BEGUN)
         try:
             yield
         except (NotAuthenticated, NotPermitted) as error:
-            self._denials.write(_entry(context, method, call, AuditResult.DENIED, error.reason))
+            self._denials.write(call.entry(AuditResult.DENIED, error.reason))
             raise
         except JobletError as error:
-            write(AuditResult.FAILED, error.reason)
+            call.write(AuditResult.FAILED, error.reason)
             raise
         except asyncio.CancelledError:
-            write(AuditResult.CANCELLED)
+            call.write(AuditResult.CANCELLED)
             raise
         except BaseException:
-            write(AuditResult.FAILED, "INTERNAL_ERROR")
+            call.write(AuditResult.FAILED, "INTERNAL_ERROR")
             raise
-        write(AuditResult.DONE)
+        call.write(AuditResult.DONE)
 
 
 class SubjectInterceptor(Interceptor):
@@ -114,19 +135,6 @@ def address_of(peer: str) -> str:
     """Return grpc's name of a peer as people write it; ``unix`` for the local sockets."""
     kind, _, rest = peer.partition(":")
     return unquote(rest) if kind in {"ipv4", "ipv6"} else kind
-
-
-def _entry(context: Context, method: str, call: _Call, result: AuditResult, reason: str) -> AuditEntry:
-    identity = known_caller()
-    return AuditEntry(
-        caller=identity.name if identity else _certified_name(context),
-        role=identity.role.value if identity else "",
-        address=address_of(context.peer()),
-        rpc=method,
-        result=result,
-        reason=reason,
-        subject=call.subject,
-    )
 
 
 def _certified_name(context: Context) -> str:

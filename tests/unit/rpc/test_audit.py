@@ -1,6 +1,10 @@
 import asyncio
-from collections.abc import Callable
+import gc
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from typing import cast
 
 import grpc.aio
 import pytest
@@ -9,10 +13,10 @@ from joblet_agent.errors import NotAuthenticated, NotFound, NotPermitted
 from joblet_agent.model.audit import AuditEntry, AuditResult, Subject
 from joblet_agent.model.identity import Identity, Role
 from joblet_agent.pb import joblet_pb2 as pb
-from joblet_agent.rpc.audit import address_of, is_recorded
+from joblet_agent.rpc.audit import AuditInterceptor, address_of, is_recorded
 from joblet_agent.rpc.auth import ACCESS
 from joblet_agent.rpc.denials import AT_ONCE, MOST_CALLERS, Denials
-from joblet_agent.rpc.handlers import Context
+from joblet_agent.rpc.handlers import Context, behaviour_of
 from tests.fakes.audit_log import FakeAuditLog
 from tests.unit.rpc.serving import ID, FakeJobs, serving
 
@@ -98,6 +102,50 @@ def test_a_denied_call_is_recorded_whatever_it_asks_for() -> None:
         ("vera", STOP, AuditResult.DENIED, "ROLE_NOT_PERMITTED"),
         ("", LIST, AuditResult.DENIED, "CERTIFICATE_REVOKED"),
     ]
+
+
+class BareContext:
+    """As much of a call as the trail asks for."""
+
+    def peer(self) -> str:
+        return "unix:"
+
+    def auth_context(self) -> dict[str, object]:
+        return {}
+
+
+@contextmanager
+def without_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("method", ["JobService/GetJobLogs", EXEC])
+def test_a_stream_whose_client_is_gone_keeps_its_connection_no_longer(method: str) -> None:
+    """Until it is forgotten gRPC holds the client's socket, and the collector may come much later."""
+
+    async def forever(request: object, context: object) -> None:
+        await asyncio.Event().wait()
+
+    async def run() -> object:
+        interceptor = AuditInterceptor(FakeAuditLog())
+        behaviour = behaviour_of(interceptor.wrapped(grpc.unary_stream_rpc_method_handler(forever), method))
+        context = BareContext()
+        stream = asyncio.ensure_future(behaviour(b"", cast(Context, context)))
+        held = weakref.ref(context)
+        del context
+        await asyncio.sleep(0)
+        stream.cancel()
+        await asyncio.wait([stream])
+        del stream
+        return held()
+
+    with without_collector():
+        assert asyncio.run(run()) is None
 
 
 def test_a_service_that_denies_is_a_denial_too() -> None:
