@@ -2,7 +2,7 @@
 
 import re
 
-from joblet_agent.errors import InvalidRequest
+from joblet_agent.errors import InvalidRequest, NotFound
 from joblet_agent.jobs.check import quoted
 
 _PREFIX = re.compile(r"[0-9a-f-]{1,36}")
@@ -26,6 +26,13 @@ def id_prefix(given: str, noun: str) -> str:
             hint=f"ids are UUIDs, and their first characters are enough; see: {_LISTS[noun]}",
         )
     return text
+
+
+def not_found(shown: str, noun: str) -> NotFound:
+    """Return the error for an id that no ``noun`` has, or none that the caller may know of."""
+    return NotFound(
+        f"no {noun} with id {shown}", reason=f"{noun.upper()}_NOT_FOUND", hint=f"see: {_LISTS[noun]}"
+    )
 
 
 _LISTS = {"job": "rnx list", "schedule": "rnx schedule list"}

@@ -10,12 +10,12 @@ from functools import partial
 from typing import Any
 
 from joblet_agent.config import AgentConfig
-from joblet_agent.errors import AmbiguousId, InvalidRequest, LimitReached, NotFound, WrongState
+from joblet_agent.errors import AmbiguousId, InvalidRequest, LimitReached, WrongState
 from joblet_agent.jobs.agenda import Agenda
 from joblet_agent.jobs.check import check_spec
 from joblet_agent.jobs.control import UnitControl
 from joblet_agent.jobs.files import Delivery
-from joblet_agent.jobs.ids import id_prefix
+from joblet_agent.jobs.ids import id_prefix, not_found
 from joblet_agent.jobs.launch import JobLauncher
 from joblet_agent.jobs.limits import FIXED_AT_START, LIMITS, LimitPolicy
 from joblet_agent.jobs.logs import JobEnd, LogChunk, LogReader
@@ -427,7 +427,7 @@ class JobService:
             return JobId(text)
         found = set(await self._store.find(text, most=2)) | self._registry.ids_matching(text)
         if not found:
-            raise NotFound(f"no job with id {text}", reason="JOB_NOT_FOUND", hint="see: rnx list")
+            raise not_found(text, "job")
         if len(found) > 1:
             raise AmbiguousId(
                 f"id {text} fits more than one job", reason="JOB_ID_AMBIGUOUS", hint="give more characters"
@@ -440,7 +440,7 @@ class JobService:
             return job.record
         record = await self._store.get(job_id)
         if record is None:
-            raise NotFound(f"no job with id {job_id}", reason="JOB_NOT_FOUND", hint="see: rnx list")
+            raise not_found(job_id, "job")
         return record
 
     def _newest(self, record: JobRecord) -> JobRecord:

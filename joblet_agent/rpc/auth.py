@@ -110,7 +110,12 @@ def socket_caller(identity: Identity, context: Context) -> Identity:
     """Authenticate callers on a local socket, whose permissions have let them in, as this one."""
     if context.peer().startswith("unix:"):
         return identity
-    raise NotAuthenticated("cannot authenticate the caller: no client certificate", reason="NO_CERTIFICATE")
+    raise no_certificate()
+
+
+def no_certificate() -> NotAuthenticated:
+    """Return the error for a caller that nothing tells of."""
+    return NotAuthenticated("cannot authenticate the caller: no client certificate", reason="NO_CERTIFICATE")
 
 
 class AuthInterceptor(Interceptor):

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from joblet_agent.errors import NotAuthenticated
 from joblet_agent.model.identity import Identity
 from joblet_agent.pki.verdict import Trust, Verdict, check_time, judge
+from joblet_agent.rpc.auth import no_certificate
 from joblet_agent.rpc.handlers import Context
 
 MOST_KNOWN = 1024
@@ -93,7 +94,5 @@ class _Attendance:
 def _certificate(context: Context) -> bytes:
     found = tuple(context.auth_context().get("x509_pem_cert", ()))
     if len(found) != 1:
-        raise NotAuthenticated(
-            "cannot authenticate the caller: no client certificate", reason="NO_CERTIFICATE"
-        )
+        raise no_certificate()
     return bytes(found[0])

@@ -9,8 +9,9 @@ from enum import Enum
 
 from google.protobuf.message import Message
 
-from joblet_agent.errors import AmbiguousId, NotFound, NotPermitted
+from joblet_agent.errors import AmbiguousId, NotPermitted
 from joblet_agent.jobs.check import quoted
+from joblet_agent.jobs.ids import id_prefix, not_found
 from joblet_agent.model.identity import Role
 from joblet_agent.model.job import JobFilter, JobId
 from joblet_agent.model.schedule import ScheduleId
@@ -124,41 +125,29 @@ class VisibilityInterceptor(Interceptor):
             record = await self._jobs.get(given)
         except AmbiguousId as error:
             # Of all jobs; perhaps not of the caller's own.
-            wanted = JobFilter(id_prefix=given.strip().lower(), started_by=owner())
+            wanted = JobFilter(id_prefix=id_prefix(given, "job"), started_by=owner())
             found = (await self._jobs.page(wanted, size=2, token="")).jobs
             if len(found) > 1:
                 raise
             if found:
                 return found[0].id
-            raise _no_job(given) from error
+            raise not_found(id_prefix(given, "job"), "job") from error
         if record.started_by != owner():
-            raise _no_job(given)
+            raise not_found(id_prefix(given, "job"), "job")
         return record.id
 
     def _own_schedule(self, given: str) -> ScheduleId:
         try:
             schedule = self._schedules.get(given)
         except AmbiguousId as error:
-            prefix = given.strip().lower()
+            prefix = id_prefix(given, "schedule")
             own = [each for each in self._schedules.all() if each.template.started_by == owner()]
             found = [each.id for each in own if each.id.startswith(prefix)]
             if len(found) > 1:
                 raise
             if found:
                 return found[0]
-            raise _no_schedule(given) from error
+            raise not_found(quoted(given), "schedule") from error
         if schedule.template.started_by != owner():
-            raise _no_schedule(given)
+            raise not_found(quoted(given), "schedule")
         return schedule.id
-
-
-def _no_job(given: str) -> NotFound:
-    """Return what jobs/service.py says of an id that no job has."""
-    return NotFound(f"no job with id {given.strip().lower()}", reason="JOB_NOT_FOUND", hint="see: rnx list")
-
-
-def _no_schedule(given: str) -> NotFound:
-    """Return what schedules/service.py says of an id that no schedule has."""
-    return NotFound(
-        f"no schedule with id {quoted(given)}", reason="SCHEDULE_NOT_FOUND", hint="see: rnx schedule list"
-    )

@@ -25,13 +25,12 @@ from joblet_agent.errors import (
     AmbiguousId,
     InvalidRequest,
     LimitReached,
-    NotFound,
     StoreFailed,
     WrongState,
 )
 from joblet_agent.jobs.agenda import MISSED_AFTER
 from joblet_agent.jobs.check import quoted
-from joblet_agent.jobs.ids import id_prefix
+from joblet_agent.jobs.ids import id_prefix, not_found
 from joblet_agent.jobs.tasks import Tasks
 from joblet_agent.jobs.timers import TimerKeeper
 from joblet_agent.jobs.waiting import WaitingJobs
@@ -326,13 +325,13 @@ class ScheduleService:
 
     def _check_exists(self, entry: _Entry) -> None:
         if entry.schedule.id not in self._entries:
-            raise _not_found(entry.schedule.id)
+            raise not_found(quoted(entry.schedule.id), "schedule")
 
     def _resolve(self, given: str) -> _Entry:
         text = id_prefix(given, "schedule")
         found = [entry for key, entry in self._entries.items() if key.startswith(text) and entry.is_stored]
         if not found:
-            raise _not_found(given)
+            raise not_found(quoted(given), "schedule")
         if len(found) > 1:
             raise AmbiguousId(
                 f"id {text} fits more than one schedule",
@@ -340,12 +339,6 @@ class ScheduleService:
                 hint="give more characters",
             )
         return found[0]
-
-
-def _not_found(given: str) -> NotFound:
-    return NotFound(
-        f"no schedule with id {quoted(given)}", reason="SCHEDULE_NOT_FOUND", hint="see: rnx schedule list"
-    )
 
 
 def _timer(schedule_id: ScheduleId) -> TimerId:
