@@ -31,13 +31,13 @@ from tests.certificates import (
     place,
     revocation,
 )
-from tests.e2e.agent import DEADLINE, Client, command, eventually, wait_for_agent
+from tests.e2e import network
+from tests.e2e.agent import DEADLINE, Client, command, eventually
+from tests.e2e.host import configured
+from tests.e2e.network import PKI, PORT, listening
 
 pytestmark = pytest.mark.systemd
 
-PKI = Path("/etc/joblet/pki")
-CONFIG = Path("/etc/joblet/agent.yml")
-PORT = 50051
 CA = make_ca()
 OPERATOR_SOCKET, VIEWER_SOCKET = Path("/run/joblet/operator.sock"), Path("/run/joblet/viewer.sock")
 EXTRA = f"""
@@ -58,25 +58,11 @@ MAY = {
 
 @pytest.fixture(scope="module", autouse=True)
 def _listener() -> Iterator[None]:
-    before = CONFIG.read_text(encoding="utf-8")
-    CONFIG.write_text(before + EXTRA, encoding="utf-8")
-    furnish(PKI, make_server(CA), CA)
-    command("systemctl", "restart", "joblet-agent.service")
-    yield
-    CONFIG.write_text(before, encoding="utf-8")
-    rmtree(PKI)
-    command("systemctl", "restart", "joblet-agent.service")
-    client = Client()
-    wait_for_agent(client)
-    client.close()
+    with listening(CA, EXTRA):
+        yield
 
 
-@contextmanager
-def channel(pair: Pair | None, ca: Pair = CA) -> Iterator[grpc.Channel]:
-    credentials = grpc.ssl_channel_credentials(ca.pem, pair.key if pair else None, pair.pem if pair else None)
-    options = [("grpc.ssl_target_name_override", "joblet"), ("grpc.use_local_subchannel_pool", 1)]
-    with grpc.secure_channel(f"127.0.0.1:{PORT}", credentials, options) as made:
-        yield made
+channel = partial(network.channel, ca=CA)
 
 
 @contextmanager
@@ -105,7 +91,7 @@ def reason_of(error: Any) -> str:
 
 def outcome_of_get_node(pair: Pair | None, ca: Pair = CA) -> str:
     """Return OK, or why not: our reason, or UNAVAILABLE when TLS has refused already."""
-    with channel(pair, ca) as made:
+    with channel(pair, ca=ca) as made:
         try:
             stubs.AgentServiceStub(made).GetNode(pb.GetNodeRequest(), timeout=DEADLINE)  # type: ignore[no-untyped-call]
         except grpc.RpcError as error:
@@ -211,20 +197,15 @@ def health_of(pair: Pair) -> str:
 def test_viewers_fetch_files_where_the_node_lets_them(client: Client) -> None:
     job = client.run("sh", "-c", "echo secret > result")
     client.ended(job)
-    before = CONFIG.read_text(encoding="utf-8")
     request = pb.DownloadJobFileRequest(uuid=job, path="result")
     with channel(make("eve", "viewer", ca=CA)) as made:
         agent = stubs.AgentServiceStub(made)  # type: ignore[no-untyped-call]
         with pytest.raises(grpc.RpcError) as caught:
             list(agent.DownloadJobFile(request, timeout=DEADLINE))
         assert reason_of(caught.value) == "ROLE_NOT_PERMITTED"
-        CONFIG.write_text(before + "\nviewer:\n  files: yes\n", encoding="utf-8")
-        command("systemctl", "restart", "joblet-agent.service")
-        pieces = agent.DownloadJobFile(request, timeout=DEADLINE, wait_for_ready=True)
-        assert b"secret\n" in [piece.content for piece in pieces]
-    CONFIG.write_text(before, encoding="utf-8")
-    command("systemctl", "restart", "joblet-agent.service")
-    wait_for_agent(client)
+        with configured("viewer:\n  files: yes\n"):
+            pieces = agent.DownloadJobFile(request, timeout=DEADLINE, wait_for_ready=True)
+            assert b"secret\n" in [piece.content for piece in pieces]
 
 
 def test_c1_only_tls_1_3_and_nothing_in_plain_text() -> None:

@@ -4,8 +4,6 @@ import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
-from shutil import rmtree
 from typing import Any
 
 import grpc
@@ -13,12 +11,12 @@ import pytest
 
 from joblet_agent.pb import joblet_pb2 as pb
 from joblet_agent.pb import joblet_pb2_grpc as stubs
-from tests.certificates import furnish, make, make_ca, make_server
-from tests.e2e.agent import DEADLINE, Client, command, wait_for_agent
+from tests.certificates import make, make_ca
+from tests.e2e.agent import DEADLINE
+from tests.e2e.network import channel, listening
 
 pytestmark = pytest.mark.systemd
 
-PKI, CONFIG = Path("/etc/joblet/pki"), Path("/etc/joblet/agent.yml")
 CA = make_ca()
 
 
@@ -49,26 +47,13 @@ class Person:
 
 @pytest.fixture(name="people")
 def _people() -> Iterator[dict[str, Person]]:
-    before = CONFIG.read_text(encoding="utf-8")
-    CONFIG.write_text(before + "\njobs:\n  visibility: own\n", encoding="utf-8")
-    furnish(PKI, make_server(CA), CA)
-    command("systemctl", "restart", "joblet-agent.service")
-    with ExitStack() as stack:
+    with listening(CA, "jobs:\n  visibility: own\n"), ExitStack() as stack:
         people = {}
         own = uuid.uuid4().hex[:8]  # names that have no jobs yet
         for name, role in (("eve", "operator"), ("bob", "operator"), ("ann", "viewer"), ("root", "admin")):
-            pair = make(f"{name}-{own}", role, ca=CA)
-            credentials = grpc.ssl_channel_credentials(CA.pem, pair.key, pair.pem)
-            options = [("grpc.ssl_target_name_override", "joblet"), ("grpc.use_local_subchannel_pool", 1)]
-            channel = stack.enter_context(grpc.secure_channel("127.0.0.1:50051", credentials, options))
-            people[name] = Person(stubs.JobServiceStub(channel), stubs.AgentServiceStub(channel))  # type: ignore[no-untyped-call]
+            made = stack.enter_context(channel(make(f"{name}-{own}", role, ca=CA), CA))
+            people[name] = Person(stubs.JobServiceStub(made), stubs.AgentServiceStub(made))  # type: ignore[no-untyped-call]
         yield people
-    CONFIG.write_text(before, encoding="utf-8")
-    rmtree(PKI)
-    command("systemctl", "restart", "joblet-agent.service")
-    client = Client()
-    wait_for_agent(client)
-    client.close()
 
 
 def code(call: Any, request: Any) -> str:
