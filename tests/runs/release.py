@@ -40,12 +40,9 @@ def _pytest(machine: Machine) -> int:
     command = ["python3", "-m", "pytest", "-p", "no:cacheprovider", "--tb=native"]
     folders = [folder for folder in FOLDERS if (CHECKOUT / folder).is_dir()]
     marks = ("-m", "not vm and not compat and not testbed")
-    with machine.popen(*command, *marks, *folders, cwd=TESTS, stderr=subprocess.STDOUT) as process:
+    words = (*command, *marks, *folders)
+    with machine.popen(*words, cwd=TESTS, stdout=None, stderr=subprocess.STDOUT) as process:
         try:
-            assert process.stdout is not None
-            for line in process.stdout:
-                sys.stdout.buffer.write(line)
-                sys.stdout.buffer.flush()
             return process.wait()
         finally:
             # Told to end, and not killed, so that it can clear away what it started.
