@@ -1,85 +1,41 @@
-"""The command ``joblet-agent``: arguments, signals, exit status."""
+"""The command ``joblet-agent``: the agent itself, or one of its tools."""
 
-import sys
-
-# 4 MB of libcrypto less: asyncio goes without TLS (gRPC has its own), and hashlib has code of its own, too.
-sys.modules["ssl"] = sys.modules["_hashlib"] = None  # type: ignore[assignment]
-
-import argparse
-import asyncio
-import logging
 import os
-import signal
-from pathlib import Path
+import sys
+from importlib import import_module
 
-from joblet_agent.config import DEFAULT_PATH, AgentConfig, load_config
-from joblet_agent.errors import JobletError
+TOOLS = {
+    "check": "joblet_agent.fitness.command",
+    "config": "joblet_agent.config.command",
+    "pki": "joblet_agent.pki.command",
+}
+"""Which module has the tool of that name: its ``run`` takes the words behind it, returns an exit status.
 
-# Before grpc is loaded: or everybody who can connect could fill the log with handshakes that fail.
-os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-
-EXIT_FAILED, EXIT_CONFIG = 1, 78  # EX_CONFIG of sysexits.h: systemd shows it by name
-
-_PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
-
-
-class _PriorityFormatter(logging.Formatter):
-    """Puts the syslog priority in front of each line, for journald (sd-daemon(3))."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        mark = f"<{_PRIORITIES.get(record.levelno, 6)}>"
-        return "\n".join(mark + line for line in super().format(record).splitlines())
+Its ``cli`` is what click knows of it, for completion and the manual.
+"""
+_COMPLETE = "_JOBLET_AGENT_COMPLETE"
+"""Set by the scripts of rnx/shells.py."""
 
 
 def main() -> None:
-    """Run the agent until SIGTERM or SIGINT.
+    """Run the tool that the first word names, or without one of these the agent."""
+    words = sys.argv[1:]
+    if _COMPLETE in os.environ:
+        from joblet_agent.command_line import offer  # noqa: PLC0415 - click, which the agent does without
 
-    Exit status: 0 stopped, 1 could not start (see the message), 2 usage, 78 configuration.
-    """
-    options = _parser().parse_args()
-    try:
-        config = load_config(options.config)
-    except JobletError as error:
-        _complain(error)
-        sys.exit(EXIT_CONFIG)
-    _set_up_logging(config)
-    try:
-        asyncio.run(_serve(config))
-    except JobletError as error:
-        _complain(error)
-        sys.exit(EXIT_FAILED)
+        offer(TOOLS)
+        return
+    if words and words[0] in TOOLS:
+        # Loaded alone: the agent needs nothing of it, and it needs nothing of the agent's.
+        sys.exit(import_module(TOOLS[words[0]]).run(words[1:]))
+    if {"-h", "--help"} & set(words):
+        from joblet_agent.command_line import show_help  # noqa: PLC0415
 
+        show_help(TOOLS)
+        return
+    from joblet_agent.daemon import main  # noqa: PLC0415 - a tool needs nothing of it
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="joblet-agent", description="Run jobs as systemd units, over gRPC.")
-    parser.add_argument("--config", type=Path, metavar="PATH", help=f"configuration file ({DEFAULT_PATH})")
-    return parser
-
-
-async def _serve(config: AgentConfig) -> None:
-    from joblet_agent.app import Agent  # noqa: PLC0415 - a wrong configuration is told before grpc is loaded
-
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    await Agent(config).run(stop)
-
-
-def _set_up_logging(config: AgentConfig) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    if "JOURNAL_STREAM" in os.environ:
-        handler.setFormatter(_PriorityFormatter("%(message)s"))
-    else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=config.log_level.upper(), handlers=[handler])
-    logging.getLogger("asyncio").setLevel(logging.WARNING)
-
-
-def _complain(error: JobletError) -> None:
-    sys.stderr.write(f"joblet-agent: {error}\n")
-    if error.hint:
-        sys.stderr.write(f"hint: {error.hint}\n")
+    main()
 
 
 if __name__ == "__main__":

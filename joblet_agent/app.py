@@ -4,47 +4,36 @@ import asyncio
 import fcntl
 import logging
 import os
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
-from joblet_agent.config import AgentConfig
+from joblet_agent.config import AgentConfig, LogsConfig
+from joblet_agent.core import JobCore, Outside
 from joblet_agent.errors import HostUnavailable
 from joblet_agent.inotify import InotifyWatcher
-from joblet_agent.jobs.agenda import Agenda
-from joblet_agent.jobs.belongings import Belongings
-from joblet_agent.jobs.control import UnitControl
 from joblet_agent.jobs.execs import ExecService
-from joblet_agent.jobs.file_service import FileService
 from joblet_agent.jobs.host import HostFacts
-from joblet_agent.jobs.launch import JobLauncher
-from joblet_agent.jobs.limits import LimitPolicy
 from joblet_agent.jobs.live import LiveControl
 from joblet_agent.jobs.log_keeper import LogKeeper
 from joblet_agent.jobs.log_marks import LogMarks
-from joblet_agent.jobs.logs import LogReader
-from joblet_agent.jobs.metrics.reader import MetricsReader
-from joblet_agent.jobs.metrics.sampler import MetricsSampler
 from joblet_agent.jobs.node import NodeService
 from joblet_agent.jobs.paths import AgentPaths
 from joblet_agent.jobs.plan import PROGRAMS
-from joblet_agent.jobs.profiles import Profiles
-from joblet_agent.jobs.recovery import Recovery
-from joblet_agent.jobs.registry import JobRegistry
-from joblet_agent.jobs.retention import Retention
 from joblet_agent.jobs.root import DefaultRoot
-from joblet_agent.jobs.secrets import SecretKeeper
-from joblet_agent.jobs.service import JobService
 from joblet_agent.jobs.shutdown import HostShutdown
-from joblet_agent.jobs.staging import UploadStaging
-from joblet_agent.jobs.timers import TimerKeeper
-from joblet_agent.jobs.tracker import JobTracker
-from joblet_agent.jobs.uids import UidPool
-from joblet_agent.jobs.waiting import WaitingJobs
+from joblet_agent.jobs.tasks import Tasks
 from joblet_agent.jobs.watch import JobWatches
+from joblet_agent.jobs.work_quotas import WorkQuotas
+from joblet_agent.netlink.client import NetlinkBackend
+from joblet_agent.quota import ProjectQuotas
+from joblet_agent.reload import Reloads
+from joblet_agent.reload_call import listen, reload_socket
+from joblet_agent.rpc.runtime_services import RuntimeServices
 from joblet_agent.rpc.server import build_server
 from joblet_agent.rpc.services import Services
-from joblet_agent.schedules.service import ScheduleService
 from joblet_agent.store import SqliteJobStore
 from joblet_agent.systemd.audit import JournalAudit
 from joblet_agent.systemd.invocations import JournalInvocations
@@ -71,14 +60,16 @@ class SystemClock:
 class Agent:
     """The running agent. One to a host: the second one refuses to start."""
 
-    def __init__(self, config: AgentConfig) -> None:
+    def __init__(self, config: AgentConfig, path: Path | None = None) -> None:
+        """``path`` is the file that the configuration is from, to be read again; None for the usual one."""
         self._config = config
-        self._profiles = Profiles(config.jobs.default_profile, config.profiles)
+        self._path = path
         self._paths = AgentPaths(config.state_dir, config.run_dir)
-        self._clock = SystemClock()
 
-    async def run(self, stop: asyncio.Event) -> None:
+    async def run(self, stop: asyncio.Event, hangup: asyncio.Event) -> None:
         """Adopt what runs, serve until ``stop`` is set, then leave everything as it is.
+
+        Whenever ``hangup`` is set, read the configuration again.
 
         Raises JobletError if it cannot start. Jobs never notice the end.
         """
@@ -92,203 +83,147 @@ class Agent:
             stack.callback(audit.close)
             watcher = InotifyWatcher()
             stack.callback(watcher.close)
-            services = await self._assemble(stack, journal, audit, watcher)
+            core, units, services = await self._assemble(stack, journal, audit, watcher)
             server = build_server(services, self._config, audit, watcher)
             stack.push_async_callback(server.stop, _RPC_GRACE)
             await server.start()
             notifier.start_watchdog()
-            notifier.ready(f"serving on {self._config.socket.path}")
+            reloads = Reloads(self._config, self._path, notifier, partial(self._reconsider, core, units))
+            await _take_reloads(stack, reloads, hangup)
+            reloads.ready()
+            core.runtimes.begin()
             _log.info("ready, serving on %s", self._config.socket.path)
             await stop.wait()
             notifier.stopping()
 
     async def _assemble(
         self, stack: AsyncExitStack, journal: JournalWriter, audit: JournalAudit, watcher: InotifyWatcher
-    ) -> Services:
+    ) -> tuple[JobCore, SystemdUnitManager, Services]:
         config, paths = self._config, self._paths
         _make_directories(paths)
         store = await SqliteJobStore.open(paths.database)
         stack.push_async_callback(store.close)
         units = await self._opened_units(stack)
-        registry = JobRegistry(config.jobs.max_concurrent)
-        root = DefaultRoot(paths.default_root)
-        await asyncio.to_thread(root.refresh)
-        marks = LogMarks(registry, store)
-        keeper = LogKeeper(
-            watcher,
-            max_size=config.logs.max_size,
-            journal=journal if config.logs.journal else None,
-            lines_per_second=config.logs.journal_lines_per_second,
-            burst=config.logs.journal_burst,
-            on_truncated=marks.log_was_truncated,
-            on_copied=marks.log_was_copied,
+        units.builds.open(paths.builds, watcher)
+        backend = NetlinkBackend()
+        stack.push_async_callback(backend.close)
+        await backend.open()
+        projects = ProjectQuotas(paths.jobs)
+        stack.callback(projects.close)
+        core = JobCore(
+            config,
+            paths,
+            Outside(
+                store=store,
+                schedules=store.schedules,
+                workflows=store.workflows,
+                units=units,
+                slices=units.slices,
+                timers=units.timers,
+                invocations=JournalInvocations(),
+                journal=journal,
+                audit=audit,
+                watcher=watcher,
+                clock=SystemClock(),
+                networks=store.networks,
+                backend=backend,
+                names=units.name_servers(),
+                host=HostFacts(),
+                volumes=store.volumes,
+                volume_units=units.volumes,
+                build_units=units.builds,
+                projects=projects,
+                boot_id=_boot_id(),
+            ),
+            root=DefaultRoot(paths.default_root),
+            quotas=await asyncio.to_thread(_work_quotas, projects, config, paths),
+            disks=(PROGRAMS, paths.jobs),
+            make_keeper=partial(_log_keeper, config.logs, watcher, journal),
         )
-        sampler = MetricsSampler(
-            units.control_group,
-            interval=config.metrics.interval,
-            most_samples=config.metrics.history,
-            enabled=config.metrics.enabled,
+        await asyncio.to_thread(core.root.refresh)
+        stack.push_async_callback(core.close)
+        await core.open()
+        jobs, registry, control = core.service, core.registry, core.control
+        node = NodeService(
+            config=config, registry=registry, units=units, limits=core.limits, quotas=core.quotas
         )
-        retention = Retention(config=config.retention, store=store, clock=self._clock, paths=paths)
-        staging = UploadStaging(paths.uploads, config.uploads, self._clock)
-        stack.push_async_callback(staging.close)
-        await staging.open()
-        boot_id, resync = _boot_id(), asyncio.Event()
-        uids = UidPool(config.jobs.uid_first, config.jobs.uid_count)
-        secrets = SecretKeeper(fleeting=paths.starting_secrets, lasting=paths.waiting_secrets)
-        belongings = Belongings(paths, secrets)
-        tracker = JobTracker(
-            registry=registry,
-            store=store,
-            units=units,
-            invocations=JournalInvocations(),
-            sampler=sampler,
-            journal=journal,
-            clock=self._clock,
-            belongings=belongings,
-            paths=paths,
-            uids=uids,
-            retention=retention,
-            boot_id=boot_id,
-            resync=resync,
-        )
-        launcher = JobLauncher(
-            registry=registry,
-            store=store,
-            units=units,
-            tracker=tracker,
-            keeper=keeper,
-            belongings=belongings,
-            paths=paths,
-            root=root,
-            uids=uids,
-            profiles=self._profiles,
-            boot_id=boot_id,
-            parallelism=config.jobs.start_parallelism,
-            resync=resync,
-        )
-        waiting = WaitingJobs(
-            registry=registry,
-            store=store,
-            launcher=launcher,
-            belongings=belongings,
-            retention=retention,
-            paths=paths,
-        )
-        control = UnitControl(
-            store=store, units=units, tracker=tracker, paths=paths, root=root, resync=resync
-        )
-        recovery = Recovery(
-            registry=registry,
-            store=store,
-            units=units,
-            tracker=tracker,
-            launcher=launcher,
-            control=control,
-            keeper=keeper,
-            sampler=sampler,
-            secrets=secrets,
-            paths=paths,
-            uids=uids,
-            boot_id=boot_id,
-            resync=resync,
-        )
-        # Closed the other way round: who asks others goes before them.
-        for owner in (sampler, tracker, launcher, control, waiting, recovery, marks, keeper):
-            stack.push_async_callback(owner.close)
-        timers = TimerKeeper(units.timers)
-        agenda = Agenda(
-            waiting=waiting,
-            store=store,
-            timers=timers,
-            clock=self._clock,
-            audit=audit,
-            most=config.schedules.max_jobs,
-        )
-
-        def compare_again() -> None:
-            resync.set()
-            timers.request_resync()
-
-        units.listen(tracker.on_unit, compare_again)
-        await recovery.recover()
-        waiting.open()
-        stack.push_async_callback(retention.close)
-        await retention.open()
-        logs = LogReader(watcher, max_size=config.logs.max_size)
-        stack.callback(logs.close)
-        limits = LimitPolicy(config.limits, HostFacts(), disks=(PROGRAMS, paths.jobs))
-        jobs = JobService(
-            config=config,
-            registry=registry,
-            launcher=launcher,
-            waiting=waiting,
-            control=control,
-            retention=retention,
-            staging=staging,
-            agenda=agenda,
-            store=store,
-            units=units,
-            logs=logs,
-            sampler=sampler,
-            metrics=MetricsReader(sampler),
-            clock=self._clock,
-            paths=paths,
-            root=root,
-            limits=limits,
-            profiles=self._profiles,
-        )
-        stack.push_async_callback(jobs.close)
-        schedules = ScheduleService(
-            accept=jobs.accept,
-            store=store.schedules,
-            jobs=store,
-            waiting=waiting,
-            timers=timers,
-            clock=self._clock,
-            audit=audit,
-            most=config.schedules.max_recurring,
-        )
-        await _started(stack, agenda, schedules, timers)
-        node = NodeService(config=config, registry=registry, units=units, limits=limits)
-        files = FileService(jobs=jobs, staging=staging, paths=paths)
         live = LiveControl(find=jobs.get, registry=registry, control=control, units=units, journal=journal)
-        execs = await _opened(ExecService(live, control, units.exec_units(), journal, paths, root), stack)
-        stack.push_async_callback(HostShutdown(registry, units, waiting).see_off, _SHUTDOWN_LIMIT)
-        return Services(jobs, JobWatches(store.events, jobs.get), node, files, live, schedules, execs)
+        execs = ExecService(live, control, units.exec_units(), journal, paths, core.root, core.job_networks)
+        stack.push_async_callback(execs.close)
+        await execs.recover()
+        stack.push_async_callback(HostShutdown(registry, units, core.waiting).see_off, _SHUTDOWN_LIMIT)
+        watches = JobWatches(store.events, jobs.get)
+        return (
+            core,
+            units,
+            Services(
+                jobs,
+                watches,
+                node,
+                core.files,
+                live,
+                core.schedules,
+                execs,
+                core.networks,
+                core.volumes,
+                core.volume_copies,
+                core.volume_snapshots,
+                core.workflows,
+                RuntimeServices(
+                    core.runtimes.service,
+                    core.runtimes.transfer,
+                    core.runtimes.builds,
+                    core.runtimes.installer,
+                ),
+            ),
+        )
+
+    async def _reconsider(self, core: JobCore, units: SystemdUnitManager, changed: Sequence[str]) -> None:
+        """Do what a change of values wants done at once; all else reads them when it needs them."""
+        logging.getLogger().setLevel(self._config.log_level.upper())
+        core.reconsider()
+        if "hooks.on_failure" in changed:
+            try:
+                await units.check_hook()
+            except HostUnavailable as error:
+                _log.warning("hooks.on_failure: %s", error)
 
     async def _opened_units(self, stack: AsyncExitStack) -> SystemdUnitManager:
-        config = self._config
-        units = SystemdUnitManager(
-            UnitSettings(
-                0,
-                config.jobs.stop_grace,
-                config.limits.default.max_tasks,
-                config.jobs.tmp_size,
-                on_failure=config.hooks.on_failure,
-            )
-        )
+        units = SystemdUnitManager(UnitSettings(self._config))
         await units.open()
         stack.push_async_callback(units.close)
         return units
 
 
-async def _started(
-    stack: AsyncExitStack, agenda: Agenda, schedules: ScheduleService, timers: TimerKeeper
-) -> None:
-    """Take over what is to start later, and then start what is due."""
-    stack.push_async_callback(agenda.close)
-    stack.push_async_callback(schedules.close)
-    stack.push_async_callback(timers.close)  # before those who listen to it
-    await agenda.recover()
-    await schedules.recover()
-    await timers.recover()
+async def _take_reloads(stack: AsyncExitStack, reloads: Reloads, hangup: asyncio.Event) -> None:
+    tasks = Tasks()
+    stack.push_async_callback(tasks.close)
+    tasks.start(reloads.follow(hangup), "reloads")
+    if (path := reload_socket()) is not None:
+        stack.callback((await listen(path, reloads.reload)).close)
 
 
-async def _opened(execs: ExecService, stack: AsyncExitStack) -> ExecService:
-    stack.push_async_callback(execs.close)
-    await execs.recover()
-    return execs
+def _log_keeper(
+    config: LogsConfig, watcher: InotifyWatcher, journal: JournalWriter, marks: LogMarks
+) -> LogKeeper:
+    return LogKeeper(
+        watcher,
+        config,
+        journal,
+        on_truncated=marks.log_was_truncated,
+        on_copied=marks.log_was_copied,
+    )
+
+
+def _work_quotas(projects: ProjectQuotas, config: AgentConfig, paths: AgentPaths) -> WorkQuotas:
+    quotas = WorkQuotas(projects, config.jobs.project_first, config.jobs.project_count)
+    if config.limits.default.work_size and not quotas.are_enforced:
+        _log.info(
+            "jobs may fill the disk of %s: its file system has no project quotas, so that "
+            "limits.default.work_size does nothing; to have them: docs/operations.md, Workspaces",
+            paths.jobs,
+        )
+    return quotas
 
 
 def _make_directories(paths: AgentPaths) -> None:

@@ -20,7 +20,7 @@ the wire's answer; nobody in between catches it. Texts read ``cannot X: reason``
 """
 
 from enum import Enum
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class Code(Enum):
@@ -50,6 +50,14 @@ class JobletError(Exception):
         super().__init__(text)
         self.reason = reason
         self.hint = hint
+
+    def anew(self) -> Self:
+        """Return the same error, for another who raises it.
+
+        One that is kept and raised again would carry the frames of whoever was first, and rpc/memory.py
+        clears them: a task that still waits in one of them would never wake.
+        """
+        return type(self)(str(self), reason=self.reason, hint=self.hint)
 
 
 class InvalidRequest(JobletError):

@@ -40,10 +40,18 @@ class InotifyWatcher:
     """One inotify descriptor and the watches on it. Make and use it on the event loop's thread."""
 
     def __init__(self) -> None:
+        """Raise HostUnavailable (NO_INOTIFY) if the kernel gives root no more instances."""
         self._loop = asyncio.get_running_loop()
         self._armed: dict[int, set[InotifyWatch]] = {}
         self._polling: set[InotifyWatch] = set()
-        self._fd = _checked(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
+        try:
+            self._fd = _instance()
+        except OSError as error:
+            raise HostUnavailable(
+                f"cannot start: the kernel gives root no more inotify instances ({error.strerror})",
+                reason="NO_INOTIFY",
+                hint="raise fs.inotify.max_user_instances (sysctl.d(5)); a host's containers share them",
+            ) from error
         self._loop.add_reader(self._fd, self._on_events)
 
     def watch(self, path: Path, wake: Callable[[], None]) -> "InotifyWatch":
@@ -179,6 +187,21 @@ def _state(path: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return status.st_size, status.st_mtime_ns, status.st_nlink
+
+
+def is_instance_left() -> bool:
+    """Say whether this user can have another inotify instance; the containers of a host share them."""
+    try:
+        os.close(_instance())
+    except OSError as error:
+        if error.errno == errno.EMFILE:
+            return False
+        raise
+    return True
+
+
+def _instance() -> int:
+    return _checked(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
 
 
 def _checked(result: int) -> int:

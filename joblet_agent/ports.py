@@ -1,15 +1,19 @@
 """What the core needs from outside, as narrow Protocols. ``app.py`` joins them to adapters."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from signal import SIGKILL
 from typing import Protocol
 
 from joblet_agent.model.audit import AuditEntry
 from joblet_agent.model.event import JobEvent
+from joblet_agent.model.execution import TerminalSize
+from joblet_agent.model.gpu import HeldGpus
 from joblet_agent.model.job import (
     Explanation,
     JobFilter,
@@ -19,8 +23,20 @@ from joblet_agent.model.job import (
     JobSpec,
 )
 from joblet_agent.model.metrics import Usage
+from joblet_agent.model.network import Attachment, IPAddress, Network
 from joblet_agent.model.profile import Profile
+from joblet_agent.model.runtime import PinnedRuntime
 from joblet_agent.model.schedule import Schedule, ScheduleId
+from joblet_agent.model.volume import HeldVolume, Volume, VolumeMount
+from joblet_agent.model.workflow import (
+    Member,
+    NewMember,
+    NewWorkflow,
+    Progress,
+    Workflow,
+    WorkflowFilter,
+    WorkflowId,
+)
 
 
 class UnitPhase(StrEnum):
@@ -75,6 +91,17 @@ UnitListener = Callable[[UnitStatus], None]
 
 
 @dataclass(frozen=True, slots=True)
+class PlacedVolume:
+    """A volume in a job."""
+
+    source: Path
+    """Directory on the host."""
+    target: str
+    """Directory in the job."""
+    is_read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class LaunchPlan:
     """A job placed on the host: all that a unit manager needs to start it."""
 
@@ -95,6 +122,20 @@ class LaunchPlan:
     """The complete environment of the job, with its secrets."""
     credentials: Path | None = None
     """Directory of the job's secret files, mounted at CREDENTIALS_DIRECTORY; None if it has none."""
+    namespace: Path | None = None
+    """Network namespace of the job; None: one of its own with nothing but loopback."""
+    resolver: Path | None = None
+    """The host's file that the job sees as ``/etc/resolv.conf``; None for an empty one."""
+    volumes: tuple[PlacedVolume, ...] = ()
+    groups: tuple[int, ...] = ()
+    """Host gids that the command has besides its own."""
+    workflow_id: str = ""
+    """The workflow whose slice the unit is in; empty for the slice of all jobs."""
+    runtime: PinnedRuntime | None = None
+    """The runtime whose tree ``root`` is; None for the root with the host's programs in it."""
+    gpus: HeldGpus | None = None
+    kit: Path | None = None
+    """Directory with a launcher that needs nothing of the root (runtimes/launch_kit.py); with a runtime."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +148,11 @@ class ExecPlan:
     output: Path
     errors: Path
     report: Path
+    orders: Path
+    input: Path | None = None
+    """Socket to which the launcher sends the other end of the command's input; None for empty input."""
+    terminal: TerminalSize | None = None
+    """Size of the terminal that is its input, output and errors; None for pipes."""
 
 
 class ExecUnits(Protocol):
@@ -122,6 +168,48 @@ class ExecUnits(Protocol):
 
     async def stop_all(self) -> int:
         """Stop all there are, return how many."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectUsage:
+    """What the files of a project take, and what they may; 0 for no limit."""
+
+    project: int
+    size: int = 0
+    files: int = 0
+    most_size: int = 0
+    most_files: int = 0
+
+
+class ProjectQuotas(Protocol):
+    """Limits of directory trees on one file system: a number, the project, is on each of their files.
+
+    Blocking. Methods raise OSError.
+    """
+
+    def are_enforced(self) -> bool:
+        """Say whether the file system holds trees of our own to their limits now."""
+        ...
+
+    def set_limit(self, project: int, *, size: int, files: int) -> None:
+        """Limit the bytes and the number of the project's files; zeros lift both limits."""
+        ...
+
+    def usage(self, project: int) -> ProjectUsage:
+        """Return what is known of the project; zeros if it has no file and no limit."""
+        ...
+
+    def known(self, first: int, last: int) -> Iterator[ProjectUsage]:
+        """Yield the projects of the range that have files or a limit."""
+        ...
+
+    def assign(self, descriptor: int, project: int) -> None:
+        """Let an open file or directory be of the project, and what is made in the directory from now on."""
+        ...
+
+    def project(self, descriptor: int) -> int:
+        """Return the project of an open file or directory; 0 for none."""
         ...
 
 
@@ -198,8 +286,11 @@ class UnitManager(Protocol):
         """Return what systemd counted for a unit that has ended and is not released; a few calls."""
         ...
 
-    def control_group(self, job_id: JobId) -> Path:
-        """Return the directory of the unit's control group; it exists while something of the job runs."""
+    def control_group(self, job_id: JobId, workflow_id: str = "") -> Path:
+        """Return the directory of the unit's control group; it exists while something of the job runs.
+
+        ``workflow_id`` is the job's workflow, in whose slice its unit is; empty for none.
+        """
         ...
 
     async def tell_failure(self, job_id: JobId) -> None:
@@ -227,16 +318,129 @@ class UnitManager(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class StoredNetwork:
+    """A network that somebody made, as the store has it."""
+
+    network: Network
+    is_removed: bool = False
+    """Nobody may use it any more; it is forgotten when the kernel has forgotten it."""
+
+
+class NetworkStore(Protocol):
+    """Durable networks; as JobStore. Methods raise StoreFailed."""
+
+    async def save(self, stored: StoredNetwork) -> None:
+        """Insert or replace the network of this name."""
+        ...
+
+    async def delete(self, name: str) -> None:
+        """Forget the network."""
+        ...
+
+    async def all(self) -> Sequence[StoredNetwork]:
+        """Return every network, oldest first; what is broken is left out, with an error in the log."""
+        ...
+
+    async def host_range(self, fresh: IPv6Network) -> IPv6Network:
+        """Return the range that IPv6 ranges of this host's networks are parts of.
+
+        The first call stores ``fresh``; all later ones return that.
+        """
+        ...
+
+
+class NetworkBackend(Protocol):
+    """The networks of the kernel: bridges, namespaces, rules, limits.
+
+    The service behind it (joblet_agent/netlink) remembers nothing: ``apply`` tells it everything that is
+    wanted, and the other methods change that. Every call has a deadline. Methods raise HostUnavailable when
+    the service does not answer or the kernel refuses, with the kernel's words.
+    """
+
+    def listen(self, restarted: Callable[[], None]) -> None:
+        """Call ``restarted`` on the event loop when the service forgot what it was told: ``apply`` again."""
+        ...
+
+    async def apply(
+        self, networks: Sequence[Network], attachments: Sequence[Attachment]
+    ) -> Mapping[JobId, str]:
+        """Let exactly these be there; repair what is damaged, remove what else is ours.
+
+        Return why attachments are not whole, by job; those are left as they are. What others have made is
+        never touched.
+        """
+        ...
+
+    async def create(self, network: Network) -> None:
+        """Make the network's bridge and its rules. Doing it twice is the same as once."""
+        ...
+
+    async def remove(self, network: Network) -> None:
+        """Leave nothing of the network in the kernel; one that is gone is no error."""
+        ...
+
+    async def attach(self, attachment: Attachment) -> Path:
+        """Make the job's namespace, ready for use; return its path, for ``NetworkNamespacePath=``.
+
+        Raises LimitReached (PORT_TAKEN) if a published port is in use on the host.
+        """
+        ...
+
+    async def detach(self, job_id: JobId) -> None:
+        """Leave nothing of the job in the kernel; one that is gone is no error."""
+        ...
+
+    async def occupied(self) -> Sequence[IPv4Network | IPv6Network]:
+        """Return the ranges of the host's own addresses and routes; not default routes, and not ours."""
+        ...
+
+    def interface(self, job_id: JobId) -> str:
+        """Return the name of the host's end of the job's link: its counters are in /sys/class/net.
+
+        What the job sends is what this end receives.
+        """
+        ...
+
+
+class NameServers(Protocol):
+    """Answers jobs when they ask for names: one server to a network, on the network's gateway.
+
+    Methods raise HostUnavailable. Which names jobs have: networks/names.py.
+    """
+
+    async def serve(self, network: Network) -> None:
+        """Let the network's server run; returns once it answers. Doing it twice is the same as once."""
+        ...
+
+    async def dismiss(self, network: Network) -> None:
+        """Stop the server and remove its files; one that is gone is no error."""
+        ...
+
+    async def tell(self, network: Network, names: Mapping[str, Sequence[IPAddress]]) -> None:
+        """Let the server know exactly these names; a few milliseconds later it answers so, if it runs."""
+        ...
+
+    async def keep_only(self, networks: Collection[Network]) -> None:
+        """Dismiss what is there for all other networks: whatever an agent before has left."""
+        ...
+
+    def resolver(self, network: Network) -> Path:
+        """Return the host's file that is ``/etc/resolv.conf`` of jobs on the network."""
+        ...
+
+
 class TimerKind(StrEnum):
     """What a timer wakes the agent for."""
 
     JOB = "job"
     SCHEDULE = "schedule"
+    WORKFLOW = "workflow"
 
 
 @dataclass(frozen=True, slots=True)
 class TimerId:
-    """The timer of one scheduled job or of one recurring schedule."""
+    """The timer of one scheduled job or workflow, or of one recurring schedule."""
 
     kind: TimerKind
     id: str
@@ -370,8 +574,15 @@ class ScheduleStore(Protocol):
         """Insert or replace the schedule."""
         ...
 
-    async def claim(self, schedule: Schedule, *, due: datetime, job: JobRecord | None) -> bool:
-        """Replace the schedule whose next start is ``due`` and store the job of that start, both or none.
+    async def claim(
+        self,
+        schedule: Schedule,
+        *,
+        due: datetime,
+        job: JobRecord | None = None,
+        workflow: NewWorkflow | None = None,
+    ) -> bool:
+        """Replace the schedule whose next start is ``due`` and store what that starts, all or nothing.
 
         False, with nothing stored, if its next start is another one: somebody has claimed this one.
         """
@@ -383,6 +594,244 @@ class ScheduleStore(Protocol):
 
     async def all(self) -> Sequence[Schedule]:
         """Return every schedule, oldest first; what is broken is left out, with an error in the log."""
+        ...
+
+
+class WorkflowStore(Protocol):
+    """Durable workflows. Methods raise StoreFailed and return once all is committed."""
+
+    async def create(self, workflow: Workflow, text: str, members: Sequence[NewMember]) -> None:
+        """Store a new workflow, all or nothing. ``text`` is what people are shown of its file.
+
+        Of a template, id, state, name, workflow and time of creation are not kept: see ``templates``.
+        """
+        ...
+
+    async def save(
+        self,
+        workflow: Workflow,
+        progress: Mapping[int, Progress],
+        jobs: Sequence[JobRecord] = (),
+    ) -> None:
+        """Replace the workflow and the progress of members by number, and insert jobs: all or nothing.
+
+        Costs the same whatever else the workflow has. Its groups, who started it, its token and its time of
+        creation stay as they were created. Raises StoreFailed (WORKFLOW_NOT_STORED) if it is not there.
+        """
+        ...
+
+    async def get(self, workflow_id: WorkflowId) -> Workflow | None:
+        """Return the workflow, None if there is none."""
+        ...
+
+    async def submitted(self, caller: str, token: str) -> Workflow | None:
+        """Return what this caller's submission with this text as token made."""
+        ...
+
+    async def find(self, prefix: str, *, most: int) -> Sequence[WorkflowId]:
+        """Return ids that begin so."""
+        ...
+
+    async def all(self, wanted: WorkflowFilter) -> Sequence[Workflow]:
+        """Return the workflows, newest first; what is broken is left out, with an error in the log."""
+        ...
+
+    async def unfinished(self) -> Sequence[Workflow]:
+        """Return those that have not ended, oldest first."""
+        ...
+
+    async def members(self, workflow_id: WorkflowId) -> Sequence[Member]:
+        """Return all of the workflow's, by number; nothing for one that is not there.
+
+        Raises StoreFailed (WORKFLOW_BROKEN) if one of them cannot be read: trying again does not help, and
+        without it nobody knows how the workflow goes on.
+        """
+        ...
+
+    async def templates(self, workflow_id: WorkflowId, numbers: Collection[int]) -> Mapping[int, JobRecord]:
+        """Return what the jobs of these members begin with.
+
+        A template has the workflow's id, as its own as well, and its time of creation, the member's name,
+        and is PENDING. What is not there, or broken, is left out, the latter with an error in the log.
+        """
+        ...
+
+    async def text(self, workflow_id: WorkflowId) -> str:
+        """Return what people are shown of its file; empty for one that is not there."""
+        ...
+
+    async def ended_beyond(self, *, keep: int, before: datetime | None) -> Sequence[WorkflowId]:
+        """Return the ended ones beyond the newest ``keep``, and those that ended before."""
+        ...
+
+    async def oldest_end(self) -> datetime | None:
+        """Return when the workflow ended that ended first of all that are stored; None if none has."""
+        ...
+
+    async def jobs_of(self, workflow_id: WorkflowId) -> Sequence[JobId]:
+        """Return every job of the workflow that is still stored, those of earlier tries included."""
+        ...
+
+    async def delete(self, workflow_id: WorkflowId) -> None:
+        """Forget the workflow with its members; its jobs stay."""
+        ...
+
+
+class WorkflowSlices(Protocol):
+    """The slices that units of workflows' jobs are in. Calls have a deadline and raise HostUnavailable."""
+
+    async def make(self, workflow_id: WorkflowId, title: str) -> None:
+        """Start the slice with a title for people; one that is there is no error, and keeps its title.
+
+        A job that is started without makes the slice too, without a title. Raises LaunchFailed with systemd's
+        words if it refuses.
+        """
+        ...
+
+    async def remove(self, workflow_id: WorkflowId) -> None:
+        """Stop the slice, which nothing is in any more; return when it is gone, which is no error before.
+
+        What is in it is stopped with it. Raises HostUnavailable if some unit keeps it.
+        """
+        ...
+
+    async def present(self) -> Sequence[WorkflowId]:
+        """Return the workflows whose slices systemd knows."""
+        ...
+
+    def slice_name(self, workflow_id: WorkflowId) -> str:
+        """Return the name of the slice."""
+        ...
+
+
+class VolumeStore(Protocol):
+    """Durable volumes. Methods raise StoreFailed and return once all is committed."""
+
+    async def save(self, volume: Volume) -> None:
+        """Insert or replace the volume."""
+        ...
+
+    async def delete(self, name: str) -> None:
+        """Forget the volume."""
+        ...
+
+    async def all(self) -> Sequence[Volume]:
+        """Return every volume, by name; what is broken is left out, with an error in the log."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class MountPlan:
+    """A file system that is to be mounted."""
+
+    where: Path
+    what: str
+    type: str
+    options: tuple[str, ...]
+    title: str
+
+
+class VolumeUnits(Protocol):
+    """File systems of volumes: mount units, and programs that make, check and grow file systems.
+
+    Each call has a deadline, and leaves no unit of a program behind. Raises HostUnavailable if systemd does
+    not answer, LaunchFailed with the words of what failed.
+    """
+
+    async def stop_tools(self) -> None:
+        """Stop the programs that an earlier agent has begun; return when none works on a file any more."""
+        ...
+
+    async def mount(self, plan: MountPlan) -> None:
+        """Mount it, as a unit; return when it is."""
+        ...
+
+    async def unmount(self, where: Path) -> None:
+        """Unmount it; what is not mounted is no error. Raises LaunchFailed if somebody uses it."""
+        ...
+
+    def unit_name(self, where: Path) -> str:
+        """Return the name of the mount unit."""
+        ...
+
+    async def make_directory(self, path: Path, number: int, mode: int) -> None:
+        """Let there be the directory, with this owner and group, and this mode (also set-group-ID)."""
+        ...
+
+    async def make_file_system(self, image: Path, files: int) -> None:
+        """Make a file system for so many files in a file; its blocks stay the file's."""
+        ...
+
+    async def check_file_system(self, image: Path) -> bool:
+        """Check one that is not mounted, and repair what can be; return whether there was anything.
+
+        Raises LaunchFailed for what takes a person.
+        """
+        ...
+
+    async def grow_unmounted(self, image: Path) -> None:
+        """Let the file system in the file, which is not mounted, take all of it."""
+        ...
+
+    async def grow_file_system(self, where: Path, device: Path) -> None:
+        """Let the file system that is mounted there from a loop device take all of its file."""
+        ...
+
+    async def remount(self, where: Path, options: Sequence[str]) -> None:
+        """Give what is mounted there other options; its unit keeps those that it was made with."""
+        ...
+
+
+class JobVolumes(Protocol):
+    """The volumes of jobs."""
+
+    def check(self, mounts: Sequence[VolumeMount], profile: Profile) -> None:
+        """Raise NotFound, NotPermitted, InvalidRequest if a job with these cannot be submitted now."""
+        ...
+
+    async def hold(self, record: JobRecord) -> tuple[HeldVolume, ...]:
+        """Let the volumes of a job that starts be ready; they stay as long as the job is active.
+
+        Raises NotFound, NotPermitted, WrongState, InvalidRequest, HostUnavailable.
+        """
+        ...
+
+
+class JobRuntimes(Protocol):
+    """The runtimes of jobs."""
+
+    def admit(self, asked: str) -> PinnedRuntime | None:
+        """Return the runtime that a job gets which is accepted now; None for an empty text.
+
+        Raises InvalidRequest and NotFound with the nearest names; takes memory alone.
+        """
+        ...
+
+    def hold(self, records: Iterable[JobRecord]) -> AbstractContextManager[None]:
+        """Keep the runtimes of jobs that are about to be stored, until their records speak for them."""
+        ...
+
+    def check(self, runtime: PinnedRuntime) -> None:
+        """Raise LaunchFailed if no job can start with it: it is gone, or damaged. Blocking."""
+        ...
+
+
+class JobGpus(Protocol):
+    """The GPUs of jobs."""
+
+    async def refresh(self) -> None:
+        """Look again which the host has."""
+        ...
+
+    def check(self, count: int, *, needed_by: str = "") -> None:
+        """Raise InvalidRequest if a job can never have so many.
+
+        ``needed_by`` is the runtime that wants one of whoever uses it. Takes memory alone.
+        """
+        ...
+
+    def take(self, count: int, busy: Collection[int]) -> HeldGpus | None:
+        """Return GPUs whose indices are not ``busy``; None for 0. Raises InvalidRequest, LimitReached."""
         ...
 
 

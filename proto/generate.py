@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parent / "joblet.proto"
 DEFAULT_OUTPUT = SOURCE.parent.parent / "joblet_agent" / "pb"
+OLDEST_GRPC = "1.51"
+OLDEST_PROTOBUF = "4.21"
 PACKAGE_DOC = '"""Generated from proto/joblet.proto by proto/generate.py. Never edit."""\n'
 
 # The plugin writes an import that works only when the output directory is on sys.path.
@@ -83,6 +86,21 @@ def generate(output: Path) -> list[Path]:
         for file in made:
             file.replace(output / file.name)
     return [output / file.name for file in made]
+
+
+def needs(output: Path) -> list[str]:
+    """Return the requirements of generated code: it refuses what is older than its compiler.
+
+    Compilers as old as Debian's, of protobuf 3.21 and grpcio 1.51, leave no word of it in their code.
+    """
+    messages = (output / "joblet_pb2.py").read_text(encoding="utf-8")
+    stubs = (output / "joblet_pb2_grpc.py").read_text(encoding="utf-8")
+    protobuf = re.search(r"^# Protobuf Python Version: ([\d.]+)$", messages, re.MULTILINE)
+    grpc = re.search(r"^GRPC_GENERATED_VERSION = '([\d.]+)'$", stubs, re.MULTILINE)
+    return [
+        f"grpcio>={grpc[1] if grpc else OLDEST_GRPC}",
+        f"protobuf>={protobuf[1] if protobuf else OLDEST_PROTOBUF}",
+    ]
 
 
 def main() -> int:

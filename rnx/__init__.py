@@ -1,3 +1,3 @@
 """The command line of Joblet. Of the agent it imports the wire messages alone (``joblet_agent.pb``)."""
 
-__version__ = "0.1.0"
+from joblet_agent import __version__ as __version__

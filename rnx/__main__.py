@@ -5,10 +5,12 @@ import sys
 from typing import NoReturn
 
 from rnx.entry import run_program
+from rnx.streams import prepare_output
 
 
 def main() -> NoReturn:
     """Run the command line of this process and end the process with its exit status."""
+    prepare_output()
     status = run_program(sys.argv[1:])
     try:
         sys.stdout.flush()

@@ -77,17 +77,22 @@ RUN_FLAGS = (
     Flag("--secret-env-file", "file of secret variables; may be repeated", "FILE", many=True),
     Flag("--secret-file", "file at $CREDENTIALS_DIRECTORY/NAME; may be repeated", "NAME=PATH", many=True),
     Flag("--workdir", "working directory in the job (default /work)", "DIR", env="RNX_RUN_WORKDIR"),
-    Flag("--network", "network to join", "NAME", env="RNX_RUN_NETWORK"),
+    Flag("--network", "network to join; rnx network list has them", "NAME", env="RNX_RUN_NETWORK"),
+    Flag("--publish", "[ADDR:]HOSTPORT:JOBPORT[/tcp|udp] leads to the job: 8080:80, [2001:db8::5]:53:53/udp; "
+         "may be repeated", "PORTS", many=True),
+    Flag("--bandwidth", "most bits per second on the network, each way: 10mbit, 500kbit, 1.5gbit", "RATE",
+         env="RNX_RUN_BANDWIDTH"),
     Flag("--profile", "isolation: default, strict or privileged", "NAME", env="RNX_RUN_PROFILE"),
-    Flag("--volume", "volume to mount; may be repeated", "NAME", many=True),
+    Flag("--volume", "volume to mount (at /volumes/NAME); may be repeated", "NAME[:/PATH][:ro]", many=True),
     Flag("--runtime", "runtime to use, e.g. python:3.11-ml", "SPEC", env="RNX_RUN_RUNTIME"),
     Flag("--upload", "file to send into the workspace; may be repeated", "FILE", many=True),
     Flag("--upload-dir", "directory whose contents to send; may be repeated", "DIR", many=True),
-    Flag("--work-size", "most bytes in /work, which then is memory: 512M, 2G", "SIZE",
+    Flag("--work-size", "most bytes in /work, which is memory if the agent has no quotas: 512M, 2G", "SIZE",
          env="RNX_RUN_WORK_SIZE"),
     Flag("--schedule", "start later: 2h30m, '2026-01-31 23:59'; or by the calendar: daily, 'Mon..Fri 02:00'",
          "WHEN", env="RNX_RUN_SCHEDULE"),
     Flag("--skip-missed", "leave a scheduled start out that was missed by more than a minute"),
+    Flag("--workflow", "run the jobs of a workflow file, and no command", "FILE[:NAME]"),
     *LIMIT_FLAGS,
     Flag("--gpu", "number of GPUs", "N", number=True, env="RNX_RUN_GPU"),
     Flag("--gpu-memory", "least memory of each GPU: 8GB, 2048 (MB)", "SIZE", env="RNX_RUN_GPU_MEMORY"),
@@ -186,6 +191,7 @@ def _store(values: FlagValues, flag: Flag, value: FlagValue) -> None:
 RUN_HELP = """\
 Usage: rnx run [FLAGS] COMMAND [ARG...]
        rnx job run [FLAGS] COMMAND [ARG...]
+       rnx run [--attach | --quiet] [--token=TEXT] --workflow=FILE[:NAME]
 
 Run a command as an isolated job.
 
@@ -200,6 +206,8 @@ Everybody on this host sees the arguments of a running rnx (ps), so give a
 secret by its name alone (--secret-env=KEY) or in a file. Nobody sees it later.
 
 With --attach, Ctrl-C asks the job to stop, a second Ctrl-C kills it.
+
+With --workflow it is rnx workflow run, which says more.
 
 Permission: run.
 Exit status: 0 accepted, 1 failed, 2 wrong usage. With --attach the job's own;

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from rnx.client import SHORT, STOP, Client, pb
-from rnx.exits import Exit, RnxError, Unreachable, report
+from rnx.exits import Exit, NoTrust, RnxError, Unreachable, report
 from rnx.output import clean
 from rnx.submit import submit
 
@@ -164,8 +164,8 @@ def attach(client: Client, request: Any) -> int:
         except KeyboardInterrupt:
             print(f"rnx: left job {clean(uuid)} to itself", file=sys.stderr)
             raise
-        except Unreachable as lost:
-            raise RnxError(f"{lost}; job {uuid} goes on", hint=lost.hint, reason=lost.reason) from lost
+        except (Unreachable, NoTrust) as lost:
+            raise type(lost)(f"{lost}; job {uuid} goes on", hint=lost.hint, reason=lost.reason) from lost
 
 
 def exit_status(status: Any) -> int:
@@ -178,6 +178,16 @@ def exit_status(status: Any) -> int:
     return int(status.exit_code) if known else Exit.OURS
 
 
+def job_status(client: Client, uuid: str) -> Any:
+    """Return the status of a job (GetJobStatusResponse), also while the agent restarts."""
+    patience = Patience()
+    while True:
+        try:
+            return client.call(client.jobs.GetJobStatus, pb.GetJobStatusRequest(uuid=uuid), SHORT)
+        except Unreachable as lost:
+            patience.wait(lost)
+
+
 def _follow_to_end(client: Client, uuid: str) -> int:
     follower = LogFollower(client, pb.GetJobLogsRequest(uuid=uuid))
     patience = Patience()
@@ -186,21 +196,12 @@ def _follow_to_end(client: Client, uuid: str) -> int:
             sys.stdout.buffer.write(piece)
             sys.stdout.buffer.flush()
             patience.heard()
-        status = _status(client, uuid)
+        status = job_status(client, uuid)
         if status.status in ENDED:
             _explain_end(status)
             return exit_status(status)
         # An agent that is closing down may end the stream in good order before the job has ended.
         patience.wait(Unreachable("the agent ends the log again and again although the job has not ended"))
-
-
-def _status(client: Client, uuid: str) -> Any:
-    patience = Patience()
-    while True:
-        try:
-            return client.call(client.jobs.GetJobStatus, pb.GetJobStatusRequest(uuid=uuid), SHORT)
-        except Unreachable as lost:
-            patience.wait(lost)
 
 
 def _explain_end(status: Any) -> None:

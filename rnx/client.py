@@ -1,16 +1,18 @@
 """The only door to gRPC: the channel, the time limits of calls, and their errors as ours.
 
 TLS: Python's gRPC cannot set a lowest version for a client; the agent accepts nothing below TLS 1.3.
-The certificate is checked against the fixed name ``joblet``, whatever the address.
+The certificate is checked against the fixed name ``joblet``, whatever the address. When a connection fails,
+rnx/diagnosis.py finds out why.
 """
 
 import os
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
-from rnx.config import Target
+from rnx.config import SERVER_NAME, Target
 from rnx.exits import NotOffered, RnxError, TimedOut, Unreachable
 from rnx.lazyimport import lazy_imports
 
@@ -23,7 +25,7 @@ with lazy_imports():
     from joblet_agent.pb import joblet_pb2 as pb
     from joblet_agent.pb import joblet_pb2_grpc
 
-__all__ = ["LONG", "SHORT", "STOP", "VERSION", "Client", "pb"]
+__all__ = ["COPY", "LONG", "SHORT", "STOP", "TEST", "VERSION", "Client", "pb"]
 
 SHORT = timedelta(seconds=10)
 DELETE = timedelta(seconds=15)
@@ -31,9 +33,13 @@ LONG = timedelta(seconds=30)
 VERSION = timedelta(seconds=2)
 # The agent answers when the job has ended, which may take the whole grace period (10 s by default).
 STOP = timedelta(seconds=120)
+# Copies on the agent's side, of contents whose size only the agent knows.
+COPY = timedelta(hours=1)
+# A test of a runtime may wait in the queue of jobs; the agent ends the test itself before that.
+TEST = timedelta(minutes=15)
 
 MESSAGE_LIMIT = 128 * 1024 * 1024
-SERVER_NAME = "joblet"
+_PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
 OPTIONS = [
     ("grpc.max_send_message_length", MESSAGE_LIMIT),
     ("grpc.max_receive_message_length", MESSAGE_LIMIT),
@@ -49,12 +55,15 @@ class Client:
     """Calls to one agent. A failed call raises RnxError with the agent's text, reason and hint."""
 
     def __init__(self, target: Target) -> None:
-        self._address = target.address
+        self._target = target
         self._channel = _open(target)
         stubs: Any = joblet_pb2_grpc  # generated without types
         self.jobs = stubs.JobServiceStub(self._channel)
         self.agent = stubs.AgentServiceStub(self._channel)
+        self.networks = stubs.NetworkServiceStub(self._channel)
+        self.volumes = stubs.VolumeServiceStub(self._channel)
         self.monitoring = stubs.MonitoringServiceStub(self._channel)
+        self.runtimes = stubs.RuntimeServiceStub(self._channel)
 
     def __enter__(self) -> "Client":
         return self
@@ -64,7 +73,7 @@ class Client:
 
     def call(self, method: Callable[..., Any], request: Any, limit: timedelta) -> Any:
         """Make one unary call that must be answered within ``limit``."""
-        with self._our_errors():
+        with self._our_errors(may_be_slow=True):
             return method(request, timeout=limit.total_seconds())
 
     def send(self, method: Any, requests: Iterator[Any]) -> Any:
@@ -102,12 +111,45 @@ class Client:
             finally:
                 answers.cancel()
 
+    def exchange(self, method: Callable[..., Any], requests: Iterable[Any]) -> Iterator[Any]:
+        """Send a client stream and yield the answers of the server's; leaving the loop cancels the call.
+
+        What ``requests`` raises cancels it, and is raised here. There is no time limit.
+        """
+        failures: list[RnxError] = []
+        begun = threading.Event()
+
+        def until_failure() -> Iterator[Any]:
+            yield from _until_failure(iter(requests), failures)
+            if failures:
+                begun.wait()
+                answers.cancel()
+
+        with self._our_errors():
+            answers = method(until_failure())
+            begun.set()
+            try:
+                yield from answers
+            except grpc.RpcError:
+                if failures:
+                    raise failures[0] from None
+                raise
+            finally:
+                answers.cancel()
+
     @contextmanager
-    def _our_errors(self) -> Iterator[None]:
+    def _our_errors(self, *, may_be_slow: bool = False) -> Iterator[None]:
+        """Raise ours for gRPC's; ``may_be_slow``: a limit that is over may be the connection's fault."""
         try:
             yield
         except grpc.RpcError as error:
-            raise _our_error(error, self._address) from error
+            ours = _our_error(error, self._target.address)
+            lost = isinstance(ours, Unreachable) or (may_be_slow and isinstance(ours, TimedOut))
+            if lost and not ours.reason and self._target.credentials is not None:
+                from rnx.diagnosis import explain  # noqa: PLC0415 - ssl, and only a failure needs it
+
+                ours = explain(self._target) or ours
+            raise ours from error
 
 
 def _until_failure(requests: Iterator[Any], failures: list[RnxError]) -> Iterator[Any]:
@@ -180,9 +222,9 @@ def _advice(address: str, details: str) -> str:
         if _is_forbidden(address.removeprefix("unix:")):
             return "root and members of the group joblet may use the local socket"
         return "is the agent running? systemctl status joblet-agent"
-    if any(word in details.lower() for word in ("handshake", "certificate", "verification")):
-        return "the certificates of the configuration and of the agent must come from the same authority"
-    return "is the agent running, and does a firewall let its port through?"
+    if proxy := next((name for name in _PROXIES if os.environ.get(name)), ""):
+        return f"TLS works, and {proxy} sends gRPC through a proxy: set no_proxy to the agent's host"
+    return "TLS works: is the agent being restarted? try again"
 
 
 def _is_forbidden(path: str) -> bool:

@@ -1,13 +1,14 @@
 """What the global flags say, for every command."""
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rnx.argv import GLOBAL_FLAGS, FlagValue, with_environment
 from rnx.config import resolve
-from rnx.output import Format
+from rnx.output import Format, clean
 
 if TYPE_CHECKING:
     from rnx.client import Client
@@ -34,9 +35,14 @@ class Settings:
             form=Format(str(values.get("output", Format.TABLE.value))),
         )
 
-    def connect(self) -> "Client":
-        """Return a client of the agent that the flags name; nothing is sent yet."""
+    def connect(self, *, quiet: bool = False) -> "Client":
+        """Return a client of the agent that the flags name; nothing is sent yet.
+
+        Says on standard error, unless ``quiet``, that other users can read the configuration's key.
+        """
         target = resolve(self.config, self.node, os.environ)
+        if target.warning and not quiet:
+            print(f"rnx: {clean(target.warning)}", file=sys.stderr)
         from rnx.client import Client  # noqa: PLC0415 - gRPC is half of the start-up time
 
         return Client(target)

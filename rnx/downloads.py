@@ -12,11 +12,29 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from rnx.exits import RnxError
-from rnx.output import clean
+from rnx.output import Format, clean, show
 from rnx.progress import Progress
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _ZEROS = bytes(64 * 1024)
+
+
+def receive(form: Format, chunks: Iterable[Any], place: str | None, name: str, *, force: bool) -> None:
+    """Write what comes to ``place`` (``-`` for standard output, else see ``target_of``) and say what it was.
+
+    With ``force``, what is there is replaced.
+    """
+    if place == "-":
+        write_to(sys.stdout.buffer, chunks)
+        return
+    target = target_of(place, name)
+    try:
+        count, skipped = save(target, chunks, force=force)
+    except OSError as error:
+        raise RnxError(f"cannot write {target}: {error.strerror}") from error
+    data = {"target": str(target), "files": count, "left_out": skipped}
+    left = f", {skipped} left out" if skipped else ""
+    show(form, data, lambda: f"{count} files in {clean(str(target))}{left}")
 
 
 def write_to(output: BinaryIO, chunks: Iterable[Any]) -> None:
@@ -49,6 +67,13 @@ def save(target: Path, chunks: Iterable[Any], *, force: bool) -> tuple[int, int]
         finally:
             saving.abandon()
     return saving.file_count, saving.skipped_count
+
+
+def target_of(place: str | None, name: str) -> Path:
+    """Return where something called ``name`` goes: into the directory ``place``, or to that path."""
+    if place is None:
+        return Path(name)
+    return Path(place, name) if Path(place).is_dir() else Path(place)
 
 
 class _Saving:

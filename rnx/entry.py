@@ -5,15 +5,21 @@
 ``rnx.cli``; so does ``run`` when the words in front of it are not plainly global flags.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 
 from rnx.exits import Exit, RnxError, UsageError, report
 
+_COMPLETE = "_RNX_COMPLETE"
+"""Set by the scripts of rnx/shells.py."""
+
 
 def run_program(words: Sequence[str]) -> int:
     """Run one command line (without the program's name) and return the exit status."""
     try:
+        if _COMPLETE in os.environ:
+            return _offer()
         _check_text(words)
         return _dispatch(list(words))
     except RnxError as error:
@@ -26,6 +32,15 @@ def run_program(words: Sequence[str]) -> int:
         return Exit.FAILED
     except Exception:  # the top: whatever arrives here is a fault of this program
         return _report_fault(words)
+
+
+def _offer() -> int:
+    """Print what completes the line that the shell has."""
+    from rnx.cli import cli  # noqa: PLC0415
+    from rnx.shells import complete  # noqa: PLC0415
+
+    complete(cli, "rnx")
+    return Exit.DONE
 
 
 def _dispatch(words: list[str]) -> int:
@@ -59,8 +74,6 @@ def _check_text(words: Sequence[str]) -> None:
 
 def _forget_stdout() -> None:
     """Let nothing be written to the broken pipe any more, not even by the interpreter's last flush."""
-    import os  # noqa: PLC0415
-
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.close(null)

@@ -1,6 +1,7 @@
 """Exit statuses of ``rnx``, the errors that carry them, and the one place that prints an error."""
 
 import sys
+from collections.abc import Sequence
 from enum import IntEnum
 
 
@@ -33,6 +34,8 @@ class RnxError(Exception):
         super().__init__(text)
         self.hint = hint
         self.reason = reason
+        self.more: Sequence[str] = ()
+        """What is wrong in detail; one alone stands behind the text, several have lines of their own."""
 
 
 class UsageError(RnxError):
@@ -49,6 +52,14 @@ class Unreachable(RnxError):
     """The agent does not answer now; the same call may work later."""
 
 
+class NoConnection(Unreachable):
+    """There is no connection now, for a reason that this side has found out and that may pass."""
+
+
+class NoTrust(RnxError):
+    """TLS fails, and goes on failing until somebody mends certificates, clocks or the configuration."""
+
+
 class TimedOut(RnxError):
     """What was waited for did not happen within the time given."""
 
@@ -57,7 +68,10 @@ def report(error: RnxError) -> None:
     """Print the error and its hint to standard error, each on a line of its own."""
     from rnx.output import clean  # noqa: PLC0415 - only a failure needs it
 
-    lines = [f"rnx: {clean(str(error))}"]
+    code = f" [{error.reason}]" if isinstance(error, NoConnection | NoTrust) else ""
+    lines = [f"rnx: {clean(str(error))}{code}", *map(clean, error.more)]
+    if len(error.more) == 1:
+        lines = [": ".join(lines)]
     if error.hint:
         lines.append(f"hint: {clean(error.hint)}")
     print("\n".join(lines), file=sys.stderr)

@@ -4,19 +4,21 @@ A plain whole number has its old meaning: percent of a core, MB, bytes per secon
 or cannot be said on the wire exactly, is an error.
 """
 
-import re
-from collections.abc import Mapping
-from fractions import Fraction
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
-from rnx.argv import INT32_MAX, LIMIT_FLAGS, FlagValues
+from joblet_agent.amounts import (
+    AmountError,
+    parse_bytes,
+    parse_cpu,
+    parse_megabytes,
+    parse_rate,
+    parse_size,
+)
+from rnx.argv import LIMIT_FLAGS, FlagValues
 from rnx.exits import UsageError
 
-_CPU = re.compile(r"([0-9]{1,9})(\.[0-9]{1,9})?(%?)")
-_SIZE = re.compile(r"([0-9]{1,19}(?:\.[0-9]{1,9})?)([KMGT]?)(i?B)?(/s)?", re.IGNORECASE)
-_BYTES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-_MEGABYTE = 2**20
-_LARGEST = 2**63 - 1
+T = TypeVar("T")
 
 
 def limit_fields(flags: FlagValues) -> dict[str, Any]:
@@ -32,52 +34,38 @@ def limit_fields(flags: FlagValues) -> dict[str, Any]:
 
 def read_cpu(flag: str, text: str) -> int:
     """Return percent of one core: ``150`` and ``150%`` are, and ``1.5`` cores."""
-    match = _CPU.fullmatch(text)
-    if match is None or (match[2] and match[3]):
-        raise UsageError(
-            f"cannot read {flag}={text}: not an amount of CPU",
-            hint="for example 150 or 150% (percent of one core), or 1.5 (cores)",
-        )
-    percent = Fraction(f"{match[1]}{match[2] or ''}") * (100 if match[2] else 1)
-    return _whole(flag, text, percent, "percent")
+    return _read(flag, text, parse_cpu)
 
 
 def read_megabytes(flag: str, text: str) -> int:
     """Return MB (of 1024 KB): ``512`` and ``512M`` are, and ``1.5G``."""
-    number, unit = _size(flag, text, "for example 512 (MB), 512M, 2G or 1.5G")
-    if not unit and number.denominator != 1:
-        raise UsageError(f"cannot read {flag}={text}: a fraction wants a unit", hint=f"write {flag}={text}G")
-    return _whole(flag, text, number * _BYTES[unit or "M"] / _MEGABYTE, "MB")
+    return _read(flag, text, parse_megabytes)
 
 
 def read_bytes(flag: str, text: str) -> int:
     """Return bytes: ``1000000`` are, and ``10M``."""
-    number, unit = _size(flag, text, "for example 512M, 2G or 1.5G")
-    size = number * _BYTES[unit]
-    if size.denominator != 1 or size > _LARGEST:
-        raise UsageError(f"cannot read {flag}={text}: not a whole number of bytes below {_LARGEST}")
-    return int(size)
+    return _read(flag, text, parse_bytes)
+
+
+def check_size(flag: str, text: str) -> None:
+    """Refuse what is no size; the agent reads it as it was typed."""
+    examples = "for example 500MB, 1.5GB or 2TB"
+    number, _ = _read(flag, text, lambda size: parse_size(size, examples))
+    if not number or text.endswith("/s"):
+        raise UsageError(f"cannot read {flag}={text}: not a size above 0", hint=examples)
 
 
 def read_rate(flag: str, text: str) -> int:
     """Return bytes per second: ``1000000`` is, and ``10M``."""
-    number, unit = _size(flag, text, "for example 1000000 (bytes per second), 10M or 1.5M")
-    return _whole(flag, text, number * _BYTES[unit], "bytes per second")
+    return _read(flag, text, parse_rate)
 
 
-def _size(flag: str, text: str, examples: str) -> tuple[Fraction, str]:
-    match = _SIZE.fullmatch(text)
-    if match is None:
-        raise UsageError(f"cannot read {flag}={text}: not a size", hint=examples)
-    return Fraction(match[1]), match[2].upper()
-
-
-def _whole(flag: str, text: str, number: Fraction, unit: str) -> int:
-    if number.denominator != 1:
-        raise UsageError(f"cannot read {flag}={text}: it is no whole number of {unit}")
-    if number > INT32_MAX:
-        raise UsageError(f"cannot read {flag}={text}: the largest number is {INT32_MAX} {unit}")
-    return int(number)
+def _read(flag: str, text: str, parse: Callable[[str], T]) -> T:
+    try:
+        return parse(text)
+    except AmountError as error:
+        hint = error.hint.replace(f"write {text}", f"write {flag}={text}")
+        raise UsageError(f"cannot read {flag}={text}: {error}", hint=hint) from error
 
 
 _READERS = {"--max-cpu": read_cpu, "--max-memory": read_megabytes, "--max-iobps": read_rate}
@@ -92,6 +80,7 @@ _JSON_NAMES = {
     "nice": "nice",
     "cpu_weight": "cpuWeight",
     "io_weight": "ioWeight",
+    "work_size": "workSize",
 }
 _FORMS = {
     "max_cpu": "Max CPU: {}%",
@@ -103,6 +92,7 @@ _FORMS = {
     "nice": "Nice: {}",
     "cpu_weight": "CPU Weight: {}",
     "io_weight": "IO Weight: {}",
+    "work_size": "Work Size: {} bytes",
 }
 LIMIT_FIELDS = tuple(_FORMS)
 """Fields of the wire that are limits."""

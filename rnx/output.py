@@ -8,6 +8,10 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import TextIO
 
 
 class Format(StrEnum):
@@ -64,34 +68,35 @@ def show_record(form: Format, data: Mapping[str, object]) -> None:
         print(_json(data), flush=True)
 
 
-def uses_colours() -> bool:
-    """Tell whether standard output is a terminal whose user has not refused colours."""
+def uses_colours(stream: "TextIO | None" = None) -> bool:
+    """Tell whether the stream (standard output) is a terminal whose user has not refused colours."""
     refused = any(os.environ.get(name) for name in ("NO_COLOR", "RNX_NO_COLOR"))
-    return not refused and os.environ.get("TERM") != "dumb" and sys.stdout.isatty()
+    return not refused and os.environ.get("TERM") != "dumb" and (stream or sys.stdout).isatty()
 
 
-def status_word(status: str) -> str:
-    """Return the state, with what is said behind it, coloured on a terminal."""
+def status_word(status: str, *, stream: "TextIO | None" = None) -> str:
+    """Return the state, with what is said behind it, coloured where ``stream`` is a terminal."""
     colour = COLOURS.get(status.partition(" ")[0])
-    if colour is None or not uses_colours():
+    if colour is None or not uses_colours(stream):
         return clean(status)
     return f"\x1b[{colour}m{status}\x1b[0m"
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table; cells longer than ``most`` are cut."""
+    """A column of a table; cells longer than ``most`` are cut, and it is at least ``least`` wide."""
 
     title: str
     most: int = 0
     paint: Callable[[str], str] = str
+    least: int = 0
 
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
     """Lay out rows below a header and a line of dashes. Cells are cleaned, the last column is not padded."""
     cells = [[_cell(column, text) for column, text in zip(columns, row, strict=True)] for row in rows]
     widths = [
-        max([len(column.title), *(len(row[place]) for row in cells)]) + 2
+        max([len(column.title), column.least, *(len(row[place]) for row in cells)]) + 2
         for place, column in enumerate(columns)
     ]
     header = _line([column.title for column in columns], widths, columns=None)

@@ -50,21 +50,47 @@ def find_uploads(files: Iterable[str], directories: Iterable[str]) -> list[Uploa
     return list(found.values())
 
 
-def send_uploads(client: Client, uploads: list[Upload]) -> dict[str, Any]:
-    """Send what is large, and return the fields of the request that bring all of it."""
+def file_below(source: Path, path: str) -> Upload:
+    """Return a file that lands under ``path``. Raises RnxError."""
+    return _file(source, path)
+
+
+def directory_below(source: Path, path: str) -> Iterator[Upload]:
+    """Yield a directory that lands under ``path``, and everything in it. Raises RnxError."""
+    top = source.resolve()
+    yield Upload(path, source, 0, _mode(source), is_directory=True)
+    yield from _Tree(top).contents(source, f"{path}/", (_identity(top),))
+
+
+def fit_inside(uploads: list[Upload]) -> bool:
+    """Tell whether all of it goes inside a request."""
+    return sum(upload.size for upload in uploads) <= SMALL and len(uploads) <= _MOST_IN_REQUEST
+
+
+def send_uploads(client: Client, uploads: list[Upload], *, field: str = "uploads") -> dict[str, Any]:
+    """Send what is large, and return the fields of the request that bring all of it.
+
+    ``field`` is the one that takes files inside the request.
+    """
+    if fit_inside(uploads):
+        return {field: _inside(uploads)}
     size = sum(upload.size for upload in uploads)
-    if size <= SMALL and len(uploads) <= _MOST_IN_REQUEST:
-        return _inside(uploads)
     try:
-        with Progress("Uploading", size) as progress:
-            return {"upload_id": _stream(client, uploads, progress.add)}
+        return {"upload_id": stream_uploads(client, uploads)}
     except NotOffered:
         if size <= LIMIT:
-            return _inside(uploads)
+            return {field: _inside(uploads)}
         raise RnxError(
             f"cannot send the files: together they are larger than {LIMIT // 2**20} MB, "
             "and this agent takes larger ones only as a volume"
         ) from None
+
+
+def stream_uploads(client: Client, uploads: list[Upload]) -> str:
+    """Send files in a stream of their own; return the id that a request names them by."""
+    with Progress("Uploading", sum(upload.size for upload in uploads)) as progress:
+        reply = client.send(client.agent.UploadFiles, _chunks(uploads, progress.add))
+    return str(reply.upload_id)
 
 
 def _all(files: Iterable[str], directories: Iterable[str]) -> Iterator[Upload]:
@@ -139,23 +165,16 @@ def _mode(directory: Path) -> int:
     return directory.stat().st_mode & 0o777
 
 
-def _inside(uploads: list[Upload]) -> dict[str, Any]:
-    return {
-        "uploads": [
-            pb.FileUpload(
-                path=each.path,
-                content=b"" if each.is_directory else b"".join(_content(each)),
-                mode=each.mode,
-                is_directory=each.is_directory,
-            )
-            for each in uploads
-        ]
-    }
-
-
-def _stream(client: Client, uploads: list[Upload], sent: Callable[[int], None]) -> str:
-    reply = client.send(client.agent.UploadFiles, _chunks(uploads, sent))
-    return str(reply.upload_id)
+def _inside(uploads: list[Upload]) -> list[Any]:
+    return [
+        pb.FileUpload(
+            path=each.path,
+            content=b"" if each.is_directory else b"".join(_content(each)),
+            mode=each.mode,
+            is_directory=each.is_directory,
+        )
+        for each in uploads
+    ]
 
 
 def _chunks(uploads: list[Upload], sent: Callable[[int], None]) -> Iterator[Any]:

@@ -1,5 +1,6 @@
 """What jobs use, for the eye and for programs: samples, the table of running jobs, final figures."""
 
+import re
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
@@ -9,6 +10,7 @@ from rnx.views import short_command
 
 _WIDTH = 72
 _USEC = 1e6
+_UNCOUNTED = "not counted, it is on the host's own network"
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _EVENT_KEYS = (
     "timestamp",
@@ -33,7 +35,12 @@ _EVENT_KEYS = (
     "disk_read_rate",
     "disk_write_rate",
     "sample_seconds",
+    "memory_anon",
+    "memory_file",
+    "memory_kernel",
+    "net_uncounted",
 )
+_CAMEL = {key: re.sub("_(.)", lambda found: found[1].upper(), key) for key in _EVENT_KEYS}
 
 
 def show_size(size: float) -> str:
@@ -62,19 +69,21 @@ def event_text(event: Any) -> str:
             f"Pressure: {event.cpu_pressure:.2f}%",
         ],
         "Memory:": [
-            f"Current: {show_size(event.memory_bytes)}",
+            f"Current: {_memory(event)}",
             f"Peak: {show_size(event.memory_peak)}",
             f"Pressure: {event.memory_pressure:.2f}%",
         ],
         "I/O:": [
-            _moved("Read", event.disk_read_bytes, event.disk_read_ops, event.disk_read_rate),
-            _moved("Written", event.disk_write_bytes, event.disk_write_ops, event.disk_write_rate),
+            f"Read: {_at_rate(event.disk_read_bytes, event.disk_read_ops, event.disk_read_rate)}",
+            f"Written: {_at_rate(event.disk_write_bytes, event.disk_write_ops, event.disk_write_rate)}",
             f"Pressure: {event.io_pressure:.2f}%",
         ],
         "Network:": [
             f"Received: {show_size(event.net_recv_bytes)}",
             f"Sent: {show_size(event.net_sent_bytes)}",
-        ],
+        ]
+        if not event.net_uncounted
+        else [f"Traffic: {_UNCOUNTED}"],
         "Processes:": [f"Tasks: {event.tasks}"],
         "GPU:": [f"Usage: {event.gpu_percent:.1f}%", f"Memory: {show_size(event.gpu_memory_bytes)}"],
         "Resource Limits:": [f"Memory: {limit}"],
@@ -113,6 +122,31 @@ def top_table(jobs: Iterable[Any]) -> str:
     return table(columns, rows)
 
 
+def use_data(event: Any) -> dict[str, object]:
+    """Return what a running job uses (JobMetricsEvent) for ``status --json``, with its kind of keys."""
+    return {_CAMEL[key]: value for key, value in event_data(event).items() if key != "job_uuid"}
+
+
+def use_lines(event: Any) -> list[str]:
+    """Return what a running job uses now, one a line; what nobody counts is left out."""
+    pressure = {"CPU": event.cpu_pressure, "memory": event.memory_pressure, "I/O": event.io_pressure}
+    peak = f", peak {show_size(event.memory_peak)}" if event.memory_peak else ""
+    figures = {
+        "CPU Time": f"{event.cpu_usec / _USEC:.2f}s, now {event.cpu_percent:.1f}% of one core",
+        "Memory": event.memory_bytes and f"{_memory(event)}{peak}",
+        "Disk Read": event.disk_read_ops
+        and _at_rate(event.disk_read_bytes, event.disk_read_ops, event.disk_read_rate),
+        "Disk Written": event.disk_write_ops
+        and _at_rate(event.disk_write_bytes, event.disk_write_ops, event.disk_write_rate),
+        "Network": event.net_uncounted and _UNCOUNTED,
+        "Network Received": event.net_recv_bytes and show_size(event.net_recv_bytes),
+        "Network Sent": event.net_sent_bytes and show_size(event.net_sent_bytes),
+        "Tasks": event.tasks,
+        "Pressure": ", ".join(f"{what} {share:.2f}%" for what, share in pressure.items() if share),
+    }
+    return [f"{name}: {text}" for name, text in figures.items() if text]
+
+
 def usage_data(usage: Any) -> dict[str, object]:
     """Return final figures (JobUsage) for programs."""
     return {
@@ -124,6 +158,7 @@ def usage_data(usage: Any) -> dict[str, object]:
         "diskWriteOps": usage.disk_write_ops,
         "netRecvBytes": usage.net_recv_bytes,
         "netSentBytes": usage.net_sent_bytes,
+        "netUncounted": usage.net_uncounted,
         "cpuStalledUsec": usage.cpu_stalled_usec,
         "memoryStalledUsec": usage.memory_stalled_usec,
         "ioStalledUsec": usage.io_stalled_usec,
@@ -144,6 +179,7 @@ def usage_lines(usage: Any) -> list[str]:
         "Peak Memory": usage.memory_peak and show_size(usage.memory_peak),
         "Disk Read": usage.disk_read_ops and _total(usage.disk_read_bytes, usage.disk_read_ops),
         "Disk Written": usage.disk_write_ops and _total(usage.disk_write_bytes, usage.disk_write_ops),
+        "Network": usage.net_uncounted and _UNCOUNTED,
         "Network Received": usage.net_recv_bytes and show_size(usage.net_recv_bytes),
         "Network Sent": usage.net_sent_bytes and show_size(usage.net_sent_bytes),
         "Waited": waited,
@@ -166,8 +202,15 @@ def _row(job: Any) -> list[str]:
     return [event.job_uuid, job.name, *known, short_command(job.command, job.args)]
 
 
-def _moved(what: str, size: int, operations: int, rate: float) -> str:
-    return f"{what}: {_total(size, operations)}, {show_size(rate)}/s"
+def _memory(event: Any) -> str:
+    """Return the memory in use, and whose it is as far as the host tells."""
+    parts = {"its own": event.memory_anon, "page cache": event.memory_file, "kernel": event.memory_kernel}
+    told = ", ".join(f"{show_size(size)} {what}" for what, size in parts.items() if size)
+    return f"{show_size(event.memory_bytes)} ({told})" if told else show_size(event.memory_bytes)
+
+
+def _at_rate(size: int, operations: int, rate: float) -> str:
+    return f"{_total(size, operations)}, {show_size(rate)}/s"
 
 
 def _total(size: int, operations: int) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from rnx.limits import LIMIT_FIELDS, limit_data, limits_text
 from rnx.output import Column, clean, status_word, table
 from rnx.times import parse_wire, show_duration, show_time
+from rnx.traffic import port_data, show_bandwidth, show_port
 
 COMMAND_WIDTH = 80
 _NOT_ENDED = frozenset({"PENDING", "RUNNING", "SCHEDULED", "INITIALIZING", "STOPPING"})
@@ -42,6 +43,7 @@ def list_data(job: Any) -> dict[str, object]:
         "created_time": job.created_time,
         "paused": job.paused,
         "schedule_uuid": job.schedule_uuid,
+        "workflow_uuid": job.workflow_uuid,
     }
     always = ("id", "status", "start_time", "command")
     return {key: value for key, value in data.items() if value or key in always}
@@ -118,6 +120,10 @@ def status_data(status: Any) -> dict[str, object]:
         from rnx.usage import usage_data  # noqa: PLC0415 - it needs this module
 
         data["usage"] = usage_data(status.usage)
+    if status.HasField("metrics"):
+        from rnx.usage import use_data  # noqa: PLC0415 - it needs this module
+
+        data["metrics"] = use_data(status.metrics)
     return data
 
 
@@ -136,14 +142,30 @@ def _when_set(status: Any) -> dict[str, object]:
         "mainPid": status.main_pid,
         "startedBy": status.started_by,
         "profile": status.profile,
-        "workSize": status.work_size,
+        "workInMemory": status.work_in_memory,
         "hasFiles": status.has_files,
         "workBytes": status.work_bytes,
         "paused": status.paused,
         "scheduleUuid": status.schedule_uuid,
         "schedule": status.schedule,
         "secretFiles": list(status.secret_files),
+        "addresses": list(status.addresses),
+        "bandwidth": status.bandwidth,
+        "ports": [_port_data(port) for port in status.ports],
+        "pinnedRuntime": pinned_runtime_data(status.pinned_runtime),
     }
+
+
+def pinned_runtime_data(runtime: Any) -> dict[str, object]:
+    """Return which runtime a job has; empty if it has none."""
+    if not runtime.digest:
+        return {}
+    return {"name": runtime.name, "version": runtime.version, "digest": runtime.digest}
+
+
+def _port_data(port: Any) -> dict[str, object]:
+    keys = {"host_port": "hostPort", "job_port": "jobPort"}
+    return {keys.get(key, key): value for key, value in port_data(port).items()}
 
 
 def status_text(status: Any, now: datetime | None = None) -> str:
@@ -154,8 +176,8 @@ def status_text(status: Any, now: datetime | None = None) -> str:
         "Scheduling Information:": _schedule(status, now),
         "Timing:": _timing(status, now),
         "Resource Limits:": _limits(status),
-        "Runtime Environment:": _fields({"Runtime": status.runtime}),
-        "Network Configuration:": _fields({"Network": status.network}),
+        "Runtime Environment:": _runtime(status),
+        "Network Configuration:": _network(status),
         "Volumes:": [f"- {clean(name)}" for name in status.volumes],
         "Working Directory:": _work(status),
         "Uploaded Files:": [f"- {clean(path)}" for path in status.uploads],
@@ -187,6 +209,28 @@ def _head(status: Any) -> list[str]:
     if status.queue_position:
         lines.append(f"Queue Position: {status.queue_position}")
     return lines
+
+
+def _network(status: Any) -> list[str]:
+    return _fields(
+        {
+            "Network": status.network,
+            "Addresses": ", ".join(status.addresses),
+            "Published Ports": ", ".join(show_port(port) for port in status.ports),
+            "Bandwidth": status.bandwidth and f"{show_bandwidth(status.bandwidth)} each way",
+        }
+    )
+
+
+def _runtime(status: Any) -> list[str]:
+    pinned = status.pinned_runtime
+    return _fields(
+        {
+            "Runtime": status.runtime,
+            "Version": pinned.name and f"{pinned.name}@{pinned.version}",
+            "Digest": pinned.digest and f"sha256:{pinned.digest}",
+        }
+    )
 
 
 def _schedule(status: Any, now: datetime) -> list[str]:
@@ -244,11 +288,11 @@ def _output(status: Any) -> list[str]:
 
 
 def _usage(status: Any) -> list[str]:
-    if not status.HasField("usage"):
+    if not status.HasField("usage") and not status.HasField("metrics"):
         return []
-    from rnx.usage import usage_lines  # noqa: PLC0415 - it needs this module
+    from rnx.usage import usage_lines, use_lines  # noqa: PLC0415 - they need this module
 
-    return usage_lines(status.usage)
+    return usage_lines(status.usage) if status.HasField("usage") else use_lines(status.metrics)
 
 
 def _result(status: Any) -> list[str]:
@@ -259,12 +303,11 @@ def _result(status: Any) -> list[str]:
 
 
 def _work(status: Any) -> list[str]:
-    memory = f"{status.work_size} bytes of memory; its files are gone when the job ends"
     kept = f"{status.work_bytes} bytes" if status.work_bytes else "yes"
     return _fields(
         {
             "Work Dir": status.work_dir,
-            "Size Limit": memory if status.work_size else "",
+            "Kept In": "memory; its files are gone when the job ends" if status.work_in_memory else "",
             "Kept Files": kept if status.has_files and status.status not in _NOT_ENDED else "",
         }
     )

@@ -52,7 +52,7 @@ class JobWatcher:
         while True:
             try:
                 for answer in self._client.stream(
-                    self._client.agent.WatchJobs, self._request, limit=self._left()
+                    self._client.agent.WatchJobs, self._request, limit=time_left(self._until)
                 ):
                     patience.heard()
                     self._take_in(answer, ids)
@@ -76,10 +76,12 @@ class JobWatcher:
         self._request.snapshot = False
         self._request.after = answer.number
 
-    def _left(self) -> timedelta | None:
-        if self._until is None:
-            return None
-        left = self._until - time.monotonic()
-        if left <= 0:
-            raise TimedOut("the time is over")
-        return timedelta(seconds=left)
+
+def time_left(until: float | None) -> timedelta | None:
+    """Return the time until then (time.monotonic), None without an end. Raises TimedOut when it is over."""
+    if until is None:
+        return None
+    left = until - time.monotonic()
+    if left <= 0:
+        raise TimedOut("the time is over")
+    return timedelta(seconds=left)

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from textwrap import indent
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -27,26 +29,47 @@ class Pair:
         return self.certificate.public_bytes(Encoding.PEM)
 
     @property
+    def until(self) -> datetime:
+        if hasattr(self.certificate, "not_valid_after_utc"):  # from cryptography 42 on
+            return self.certificate.not_valid_after_utc
+        return self.certificate.not_valid_after.replace(tzinfo=UTC)
+
+    @property
     def key(self) -> bytes:
         return self.secret.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def subject(name: str | None, units: Sequence[str]) -> x509.Name:
-    names = [] if name is None else [x509.NameAttribute(NameOID.COMMON_NAME, name)]
-    return x509.Name(names + [x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, unit) for unit in units])
+Unit = str | tuple[str, ...]
+"""An OU; several in a tuple are in one part of the name, as ``OU=a+OU=b``."""
+
+
+def subject(name: str | None, units: Sequence[Unit]) -> x509.Name:
+    parts = [] if name is None else [[_attribute(NameOID.COMMON_NAME, name)]]
+    for unit in units:
+        values = (unit,) if isinstance(unit, str) else unit
+        parts.append([_attribute(NameOID.ORGANIZATIONAL_UNIT_NAME, value) for value in values])
+    return x509.Name([x509.RelativeDistinguishedName(part) for part in parts])
+
+
+def _attribute(kind: x509.ObjectIdentifier, value: str) -> "x509.NameAttribute[str]":
+    return x509.NameAttribute(
+        kind, value, _validate=False
+    )  # others make what this library would not: empty ones
 
 
 def make(
     name: str | None,
-    *units: str,
+    *units: Unit,
     ca: Pair | None = None,
     usage: Sequence[x509.ObjectIdentifier] | None = (CLIENT,),
     is_ca: bool = False,
     since: timedelta = -DAY,
     until: timedelta = DAY,
+    hosts: Sequence[str] = ("joblet", "localhost"),
+    secret: Any = None,
 ) -> Pair:
     """Return a certificate, signed by itself without a CA; times are from now."""
-    secret = ec.generate_private_key(ec.SECP256R1())
+    secret = secret or ec.generate_private_key(ec.SECP256R1())
     own = subject(name, units)
     now = datetime.now(UTC)
     builder = (
@@ -62,7 +85,7 @@ def make(
     if usage is not None and not is_ca:
         builder = builder.add_extension(x509.ExtendedKeyUsage(usage), critical=False)
     if usage and SERVER in usage:
-        names = x509.SubjectAlternativeName([x509.DNSName("joblet"), x509.DNSName("localhost")])
+        names = x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts])
         builder = builder.add_extension(names, critical=False)
     return Pair(builder.sign(ca.secret if ca else secret, hashes.SHA256()), secret)
 
@@ -71,7 +94,7 @@ def make_ca(name: str = "test CA") -> Pair:
     return make(name, is_ca=True)
 
 
-def make_server(ca: Pair, name: str = "joblet") -> Pair:
+def make_server(ca: Pair | None, name: str = "joblet") -> Pair:
     return make(name, ca=ca, usage=(SERVER,))
 
 
@@ -88,6 +111,13 @@ def revocation(ca: Pair, *revoked: Pair) -> bytes:
         entry = x509.RevokedCertificateBuilder().serial_number(each.certificate.serial_number)
         builder = builder.add_revoked_certificate(entry.revocation_date(now - DAY).build())
     return builder.sign(ca.secret, hashes.SHA256()).public_bytes(Encoding.PEM)
+
+
+def bundle(pair: Pair, ca: Pair, address: str, *, node: str = "default", key: bytes | None = None) -> str:
+    """Return an ``rnx-config.yml`` with one node, as an administrator hands it out."""
+    parts = {"cert": pair.pem, "key": key or pair.key, "ca": ca.pem}
+    texts = [f"    {name}: |\n{indent(pem.decode(), ' ' * 6)}" for name, pem in parts.items()]
+    return f'version: "3.0"\nnodes:\n  {node}:\n    address: "{address}"\n{"".join(texts)}'
 
 
 def place(path: Path, content: bytes) -> None:

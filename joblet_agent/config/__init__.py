@@ -1,9 +1,13 @@
-"""The agent's configuration: one YAML file becomes frozen values, or an error that names every fault."""
+"""The agent's configuration: YAML files become frozen values, or an error that names every fault."""
 
-from joblet_agent.config.load import DEFAULT_PATH, load_config
+from joblet_agent.config.files import DEFAULT_PATH
+from joblet_agent.config.load import Loaded, load_config, load_files
 from joblet_agent.config.values import (
     AgentConfig,
     DefaultsConfig,
+    FilesystemBacking,
+    HooksConfig,
+    HostNetwork,
     JobsConfig,
     LimitsConfig,
     ListenerConfig,
@@ -11,6 +15,8 @@ from joblet_agent.config.values import (
     LogLevel,
     LogsConfig,
     MaximaConfig,
+    MetricsConfig,
+    NetworksConfig,
     ProfilesConfig,
     RetentionConfig,
     RoleSocketConfig,
@@ -23,19 +29,27 @@ from joblet_agent.config.values import (
     UploadsConfig,
     ViewerConfig,
     Visibility,
+    VolumesConfig,
+    WorkflowsConfig,
 )
 
 __all__ = [
     "DEFAULT_PATH",
     "AgentConfig",
     "DefaultsConfig",
+    "FilesystemBacking",
+    "HooksConfig",
+    "HostNetwork",
     "JobsConfig",
     "LimitsConfig",
     "ListenerConfig",
     "Listening",
+    "Loaded",
     "LogLevel",
     "LogsConfig",
     "MaximaConfig",
+    "MetricsConfig",
+    "NetworksConfig",
     "ProfilesConfig",
     "RetentionConfig",
     "RoleSocketConfig",
@@ -48,5 +62,8 @@ __all__ = [
     "UploadsConfig",
     "ViewerConfig",
     "Visibility",
+    "VolumesConfig",
+    "WorkflowsConfig",
     "load_config",
+    "load_files",
 ]

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from joblet_agent.config import SchedulesConfig
 from joblet_agent.errors import HostUnavailable, JobletError, LimitReached, StoreFailed
 from joblet_agent.jobs.files import Delivery
 from joblet_agent.jobs.tasks import Tasks
@@ -25,12 +26,12 @@ from joblet_agent.jobs.waiting import WaitingJobs
 from joblet_agent.model.audit import start_by_timer
 from joblet_agent.model.job import JobFilter, JobId, JobRecord, JobState, Outcome, Reason
 from joblet_agent.model.secrets import NO_SECRETS, Secrets
+from joblet_agent.pauses import GrowingPause
 from joblet_agent.ports import AuditLog, Clock, JobStore, TimerId, TimerKind, TimerStatus
 
 MISSED_AFTER = timedelta(minutes=1)
 """A start that is later than this was missed: the agent or the host was off."""
 
-_RETRY_FIRST, _RETRY_MOST = 0.2, 5.0
 _PAGE = 1000
 
 _log = logging.getLogger(__name__)
@@ -55,14 +56,14 @@ class Agenda:
         timers: TimerKeeper,
         clock: Clock,
         audit: AuditLog,
-        most: int,
+        config: SchedulesConfig,
     ) -> None:
         self._waiting = waiting
         self._store = store
         self._timers = timers
         self._clock = clock
         self._audit = audit
-        self._most = most
+        self._config = config
         self._entries: dict[JobId, _Entry] = {}
         self._tasks = Tasks()
         timers.listen(TimerKind.JOB, self._on_timer)
@@ -72,9 +73,10 @@ class Agenda:
 
     def check_room(self) -> None:
         """Raise LimitReached when no more jobs can be scheduled."""
-        if len(self._entries) >= self._most:
+        most = self._config.max_jobs
+        if len(self._entries) >= most:
             raise LimitReached(
-                f"cannot schedule job: {self._most} jobs are scheduled already (schedules.max_jobs)",
+                f"cannot schedule job: {most} jobs are scheduled already (schedules.max_jobs)",
                 reason="TOO_MANY_SCHEDULED",
                 hint="try again later, or cancel scheduled jobs",
             )
@@ -174,15 +176,14 @@ class Agenda:
             self._tasks.start(self._start(job_id, entry), f"due-{job_id}")
 
     async def _start(self, job_id: JobId, entry: _Entry) -> None:
-        retry = _RETRY_FIRST
+        pause = GrowingPause()
         async with entry.lock:
             while job_id in self._entries:
                 try:
                     await self._move(job_id, entry)
                 except StoreFailed as error:
                     _log.error("job %s is due and cannot start now, trying again: %s", job_id, error)
-                    await asyncio.sleep(retry)
-                    retry = min(retry * 2, _RETRY_MOST)
+                    await pause.wait()
 
     async def _move(self, job_id: JobId, entry: _Entry) -> None:
         record = await self._store.get(job_id)

@@ -4,11 +4,11 @@ Pure. Everything here raises InvalidRequest with a text that names the thing and
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
 
 from joblet_agent.errors import InvalidRequest
 from joblet_agent.model.job import JobSpec
+from joblet_agent.model.workspace import LEAST_WORK, MOST_WORK
 
 MOST_STRING = 131071
 """Bytes of one argument or variable: the kernel's MAX_ARG_STRLEN (execve(2)) without the final NUL."""
@@ -20,9 +20,6 @@ MOST_NAME = 64
 """Characters of a job's name."""
 MOST_PATH = 4095
 """Bytes of a path: PATH_MAX without the final NUL."""
-
-LEAST_WORK, MOST_WORK = 4096, 2**50
-"""Bytes that the size of a workspace may be limited to."""
 
 _POINTER = 8
 _WORD_PREFIX = len("JOBLET_ARG_100000=")
@@ -37,18 +34,17 @@ _NONCHARACTER = re.compile(
 )
 
 
-def check_spec(spec: JobSpec, *, networks: Collection[str], default_network: str) -> JobSpec:
-    """Return the spec with its network named; raise InvalidRequest if it can never run."""
+def check_spec(spec: JobSpec) -> None:
+    """Raise InvalidRequest if the spec can never run. Its network is another's to check (networks/)."""
     check_command(spec)
     _check_name(spec.name)
-    _check_work_size(spec.work_size)
+    _check_work_size(spec.resources.work_size)
     if spec.skip_missed and not spec.schedule:
         raise InvalidRequest(
             "cannot run job: --skip-missed is about a start that was scheduled, and none is",
             reason="SKIP_WITHOUT_SCHEDULE",
             hint="leave it out, or say when the job is to start: --schedule",
         )
-    return replace(spec, network=_checked_network(spec.network or default_network, networks))
 
 
 def check_command(spec: JobSpec) -> None:
@@ -182,13 +178,3 @@ def _check_work_size(size: int) -> None:
             f"cannot run job: work size must be from {LEAST_WORK} to {MOST_WORK} bytes, not {size}",
             reason="BAD_WORK_SIZE",
         )
-
-
-def _checked_network(wanted: str, networks: Collection[str]) -> str:
-    if wanted not in networks:
-        raise InvalidRequest(
-            f"cannot run job: there is no network {quoted(wanted)}",
-            reason="UNKNOWN_NETWORK",
-            hint="networks are: " + ", ".join(sorted(networks)),
-        )
-    return wanted

@@ -1,8 +1,6 @@
-"""One command inside a running job: its output as it comes, then how it ended.
+"""One command inside a running job: its input as it is given, its output as it comes, then how it ended.
 
-Pipes with names, not files: what nobody reads is not written, so a command cannot fill the disk, and
-one whose reader is gone ends by SIGPIPE, should nothing else end it. The launcher's report is a pipe, too:
-it is at its end when the launcher is, however that ended.
+The launcher's report is a pipe, too: it is at its end when the launcher is, however that ended.
 """
 
 import asyncio
@@ -10,114 +8,145 @@ import os
 import re
 import shutil
 from collections.abc import AsyncGenerator
-from fcntl import ioctl
-from pathlib import Path
-from struct import unpack
-from termios import FIONREAD
 
-from joblet_agent.errors import HostUnavailable
+from joblet_agent.errors import HostUnavailable, InvalidRequest, LimitReached
+from joblet_agent.jobs.exec_pipes import Fifo, Input, OrderFifo, Readable, Terminal
 from joblet_agent.jobs.outcome import outcome_of
 from joblet_agent.jobs.paths import ExecPaths
-from joblet_agent.model.execution import ExecOutput
+from joblet_agent.jobs.signals import signal_number
+from joblet_agent.model.execution import ExecOutput, TerminalSize
 from joblet_agent.model.job import JobId, JobSpec, Outcome
-from joblet_agent.ports import UnitPhase, UnitStatus
+from joblet_agent.ports import ExecPlan, UnitPhase, UnitStatus
 
-_CHUNK_BYTES = 64 * 1024
+MOST_PIECE = 1024 * 1024
+"""Bytes of one piece of input."""
+
 _REPORT_MOST = 4096
 _LAUNCH_DEADLINE = 25.0  # systemd gives up the start before
 _ENDED = re.compile(r"^ended (\d+)$", re.MULTILINE)
 
 
-class Fifo:
-    """The reading end of a pipe with a name."""
-
-    def __init__(self, path: Path, gid: int) -> None:
-        """Make it, for root and the job's group to write to (a command may open /dev/stdout)."""
-        os.mkfifo(path, 0o600)
-        os.chown(path, 0, gid)
-        path.chmod(0o620)
-        self.fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        self.is_over = False
-
-    def read(self) -> bytes:
-        """Return what is there, b"" for nothing. Call it when it is readable.
-
-        Before its first writer came, a pipe looks like one whose last writer has gone.
-        """
-        try:
-            data = os.read(self.fd, _CHUNK_BYTES)
-        except BlockingIOError:
-            return b""
-        self.is_over = not data
-        return data
-
-    def rest(self) -> bytes:
-        """Return what is there now that the command has ended; a process that it left may write on."""
-        (size,) = unpack("i", ioctl(self.fd, FIONREAD, b"\0\0\0\0"))
-        return os.read(self.fd, size) if size else b""
-
-
 class ExecSession:
-    """Reads the pipes. Make it in a thread, iterate once, ``close`` it."""
+    """What joins a command to the agent. Make it in a thread, iterate once, ``close`` it."""
 
-    def __init__(self, paths: ExecPaths, spec: JobSpec, gid: int) -> None:
+    def __init__(self, paths: ExecPaths, plan: ExecPlan) -> None:
         self._paths = paths
-        self._spec = spec
+        self._job_id = plan.job.job_id
+        self._spec = plan.job.spec
         self._report = b""
+        self._input_has_ended = False
         paths.home.mkdir(mode=0o700)
-        self._pipes = {
-            ExecOutput.STDOUT: Fifo(paths.output, gid),
-            ExecOutput.STDERR: Fifo(paths.errors, gid),
-        }
         self._ending = Fifo(paths.report, 0)
+        self._orders = OrderFifo(paths.orders)
+        self._input: Input | None = None
+        self._sources: dict[Readable, ExecOutput] = {}
+        if plan.terminal is not None:
+            self._input = Terminal(paths.input)
+        else:
+            self._sources[Fifo(paths.output, plan.job.uid)] = ExecOutput.STDOUT
+            self._sources[Fifo(paths.errors, plan.job.uid)] = ExecOutput.STDERR
+            self._input = Input(paths.input) if plan.input is not None else None
+        if self._input is not None:
+            self._sources[self._input] = ExecOutput.STDOUT
 
     @property
     def has_ended(self) -> bool:
         """True when the launcher has: nothing need be stopped."""
         return self._ending.is_over
 
-    async def events(self, job_id: JobId) -> AsyncGenerator[tuple[ExecOutput, bytes] | Outcome, None]:
+    async def events(self) -> AsyncGenerator[tuple[ExecOutput, bytes] | Outcome, None]:
         """Yield pieces of output, and last how the command ended. Raises HostUnavailable EXEC_NOT_STARTED."""
         while not self._ending.is_over:
-            ready = await self._readable(job_id)
-            for kind, pipe in self._pipes.items():
-                if pipe in ready and (data := pipe.read()):
+            ready = await self._readable()
+            for source, kind in self._sources.items():
+                if source in ready and (data := source.read()):
                     yield kind, data
             if self._ending in ready:
                 self._report = (self._report + self._ending.read())[:_REPORT_MOST]
-        for kind, pipe in self._pipes.items():
-            if data := pipe.rest():
+        for source, kind in self._sources.items():
+            if data := source.rest():
                 yield kind, data
-        yield exec_outcome(job_id, self._report.decode(errors="replace"), self._spec)
+        yield exec_outcome(self._job_id, self._report.decode(errors="replace"), self._spec)
 
-    async def _readable(self, job_id: JobId) -> set[Fifo]:
+    async def _readable(self) -> set[Readable]:
         loop, changed = asyncio.get_running_loop(), asyncio.Event()
-        ready: set[Fifo] = set()
-        waiting = [pipe for pipe in (*self._pipes.values(), self._ending) if not pipe.is_over]
+        ready: set[Readable] = set()
+        waiting = [source for source in (*self._sources, self._ending) if not source.is_over]
 
-        def wake(pipe: Fifo) -> None:
-            ready.add(pipe)
+        def wake(source: Readable) -> None:
+            ready.add(source)
             changed.set()
 
-        for pipe in waiting:
-            loop.add_reader(pipe.fd, wake, pipe)
+        for source in waiting:
+            loop.add_reader(source.fd, wake, source)
         try:
             async with asyncio.timeout(None if self._report else _LAUNCH_DEADLINE):
                 await changed.wait()
         except TimeoutError as error:
             raise HostUnavailable(
-                f"cannot run a command in job {job_id[:8]}: systemd has not started it in time",
+                f"cannot run a command in job {self._job_id[:8]}: systemd has not started it in time",
                 reason="EXEC_NOT_STARTED",
             ) from error
         finally:
-            for pipe in waiting:
-                loop.remove_reader(pipe.fd)
+            for source in waiting:
+                loop.remove_reader(source.fd)
         return ready
 
+    async def write(self, data: bytes) -> None:
+        """Give the command input; return when it can take more.
+
+        Raises InvalidRequest: STDIN_TOO_LARGE, STDIN_NOT_WANTED, STDIN_ENDED.
+        """
+        if len(data) > MOST_PIECE:
+            raise self._wrong(f"a piece of input has more than {MOST_PIECE} bytes", "STDIN_TOO_LARGE")
+        await self._open_input().write(data)
+
+    async def end_input(self) -> None:
+        """Let the command's input end. Raises InvalidRequest: STDIN_NOT_WANTED, STDIN_ENDED."""
+        given = self._open_input()
+        self._input_has_ended = True
+        await given.end(self._order)
+
+    async def resize(self, size: TerminalSize) -> None:
+        """Give the command's terminal another size. Raises InvalidRequest NO_TERMINAL."""
+        if not isinstance(self._input, Terminal):
+            raise self._wrong("a window has changed, and it has no terminal", "NO_TERMINAL")
+        await self._input.resize(size)
+
+    def signal(self, given: str) -> None:
+        """Send a signal (name or number) to the command's process group.
+
+        Raises InvalidRequest UNKNOWN_SIGNAL, and LimitReached for more than a pipe can hold.
+        """
+        self._order(signal_number(given))
+
+    def _order(self, number: int) -> None:
+        try:
+            self._orders.give(number)
+        except BlockingIOError:
+            raise LimitReached(
+                f"cannot send a signal to a command in job {self._job_id[:8]}: too many wait already",
+                reason="TOO_MANY_SIGNALS",
+            ) from None
+
+    def _open_input(self) -> Input:
+        if self._input is None:
+            raise self._wrong("it was started with empty input", "STDIN_NOT_WANTED", "set stdin in its start")
+        if self._input_has_ended:
+            raise self._wrong("its input has ended", "STDIN_ENDED")
+        return self._input
+
+    def _wrong(self, why: str, reason: str, hint: str | None = None) -> InvalidRequest:
+        return InvalidRequest(
+            f"cannot give input to a command in job {self._job_id[:8]}: {why}", reason=reason, hint=hint
+        )
+
     def close(self) -> None:
-        """Let go of the pipes; whoever writes to them ends by SIGPIPE. Once."""
-        for pipe in (*self._pipes.values(), self._ending):
-            os.close(pipe.fd)
+        """Let go of everything: the launcher kills the command when its orders end. Once."""
+        for source in self._sources:
+            source.close()
+        self._orders.close()
+        self._ending.close()
 
     def remove(self) -> None:
         """Remove the files. Blocking."""

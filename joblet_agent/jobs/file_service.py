@@ -40,7 +40,7 @@ class FileService:
 
     async def _record(self, given: str) -> JobRecord:
         record = await self._jobs.get(given)
-        if record.spec.work_size:
+        if record.spec.work_in_memory:
             raise WrongState(
                 f"cannot read files: /work of job {record.id[:8]} is memory of its own (--work-size)",
                 reason="WORK_IN_MEMORY",

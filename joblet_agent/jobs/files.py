@@ -93,17 +93,19 @@ def discard_secrets(paths: JobPaths) -> None:
     _remove_tree(paths.credentials)
 
 
-def remove_private(paths: JobPaths) -> None:
-    """Remove what an ended job leaves besides its log; what cannot be removed is logged once."""
+def remove_private(paths: JobPaths) -> list[str]:
+    """Remove what an ended job leaves besides its log; what cannot be removed is logged once.
+
+    Returns what is left of its work directory, and why.
+    """
     discard_secrets(paths)
     _remove(paths.launch_report)
-    _remove_tree(paths.trash)
+    return _remove_tree(paths.trash)
 
 
-def remove_all(paths: JobPaths) -> None:
-    """Remove everything of a job that is deleted."""
-    remove_private(paths)
-    _remove_tree(paths.home)
+def remove_all(paths: JobPaths) -> list[str]:
+    """Remove everything of a job that is deleted; return what cannot be removed and why."""
+    return remove_private(paths) + _remove_tree(paths.home)
 
 
 def remove_leftovers(paths: AgentPaths, active: Container[str], started: Collection[str]) -> None:
@@ -136,9 +138,10 @@ def _remove(file: Path) -> None:
         _log.warning("cannot remove %s: %s", file, error.strerror)
 
 
-def _remove_tree(directory: Path) -> None:
+def _remove_tree(directory: Path) -> list[str]:
     failures = remove_tree(directory)
     if failures:
         _log.warning(
             "cannot remove %s completely (%d failures), first: %s", directory, len(failures), failures[0]
         )
+    return failures

@@ -1,18 +1,29 @@
-"""Facts of the host that limits depend on: its CPUs, its cgroup controllers, its disks.
+"""Facts of the host that limits depend on: its CPUs, its cgroup controllers, its disks, its addresses.
 
-Read when they are needed, as CPUs come and go. Everything is below /sys and /proc, where reading
+Read when they are needed, as CPUs come and go. All but the addresses are below /sys and /proc, where reading
 does not wait for a device.
 """
 
 import os
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from joblet_agent.model.resources import parse_cpu_list
+from joblet_agent.cpu_list import parse_cpu_list
 
 _IN_MEMORY = frozenset({"tmpfs", "ramfs", "devtmpfs", "rootfs"})
 # systemd finds the device behind a subvolume (BTRFS_IOC_DEV_INFO); its number is as good as any.
 _WITH_HIDDEN_DEVICE = frozenset({"btrfs"})
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A mount, as proc_pid_mountinfo(5) tells it."""
+
+    point: str
+    filesystem: str
+    options: frozenset[str]
+    """Of the mount itself, as ``noexec``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +64,18 @@ class HostFacts:
         """Return what the path, which must exist, is stored on."""
         device = path.stat().st_dev
         number = f"{os.major(device)}:{os.minor(device)}" if os.major(device) else ""
-        return Storage(self._filesystem(path), number)
+        return Storage(self.mount(path).filesystem, number)
+
+    def mount(self, path: Path) -> Mount:
+        """Return the mount that the path is in; of several in one place, the last."""
+        found = Mount("", "unknown", frozenset())
+        for line in _text(self._mounts).splitlines():
+            left, _, right = line.partition(" - ")
+            fields = left.split()
+            point = fields[4].encode().decode("unicode_escape")
+            if path.is_relative_to(point) and len(point) >= len(found.point):
+                found = Mount(point, right.split()[0], frozenset(fields[5].split(",")))
+        return found
 
     def shares_by_weight(self, storage: Storage) -> bool:
         """Say whether the disk behind the storage is shared by IOWeight=.
@@ -66,6 +88,16 @@ class HostFacts:
         number = _text(disk / "dev")
         return "[bfq]" in scheduler or any(line.startswith(f"{number} enable=1") for line in costs)
 
+    def has_address(self, address: str) -> bool:
+        """Say whether the IP address is one of this host's own: whether something could listen on it."""
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
+            try:
+                probe.bind((address, 0))
+            except OSError:
+                return False
+        return True
+
     def _whole_disk(self, number: str) -> Path:
         """Return the disk's directory in sysfs: past partitions, and past mappings to one device."""
         device = (self._sys / "dev/block" / number).resolve()
@@ -76,16 +108,6 @@ class HostFacts:
             if len(below) != 1:
                 return device
             device = below[0].resolve()
-
-    def _filesystem(self, path: Path) -> str:
-        """Return the type of the mount that the path is in (proc_pid_mountinfo(5)); of several, the last."""
-        found, kind = "", "unknown"
-        for line in _text(self._mounts).splitlines():
-            left, _, right = line.partition(" - ")
-            point = left.split()[4].encode().decode("unicode_escape")
-            if path.is_relative_to(point) and len(point) >= len(found):
-                found, kind = point, right.split()[0]
-        return kind
 
 
 def _text(path: Path) -> str:

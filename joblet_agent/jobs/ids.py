@@ -35,4 +35,4 @@ def not_found(shown: str, noun: str) -> NotFound:
     )
 
 
-_LISTS = {"job": "rnx list", "schedule": "rnx schedule list"}
+_LISTS = {"job": "rnx list", "schedule": "rnx schedule list", "workflow": "rnx workflow list"}

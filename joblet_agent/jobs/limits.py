@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from joblet_agent.config import LimitsConfig, MaximaConfig, Unenforced
+from joblet_agent.cpu_list import format_cpu_list, parse_cpu_list
 from joblet_agent.errors import HostUnavailable, InvalidRequest, JobletError, NotOffered
 from joblet_agent.jobs.check import quoted
 from joblet_agent.jobs.host import HostFacts
@@ -23,10 +24,9 @@ from joblet_agent.model.resources import (
     MOST_WEIGHT,
     NOTHING,
     Resources,
-    format_cpu_list,
-    parse_cpu_list,
 )
-from joblet_agent.model.units import LARGEST_SIZE, MIB, format_bytes, format_duration
+from joblet_agent.model.workspace import LEAST_WORK, MOST_WORK
+from joblet_agent.units import LARGEST_SIZE, MIB, format_bytes, format_duration
 
 LEAST_MEMORY: Final = 4 * MIB
 """Bytes; a job that does nothing takes 2.4 MiB, nearly all of it the launcher's (Debian 13)."""
@@ -56,6 +56,7 @@ LIMITS: Final[Mapping[str, Limit]] = {
     "nice": Limit("--nice", 1, MOST_NICE),
     "cpu_weight": Limit("--cpu-weight", 1, MOST_WEIGHT, "cpu"),
     "io_weight": Limit("--io-weight", 1, MOST_WEIGHT, "io"),
+    "work_size": Limit("--work-size", LEAST_WORK, MOST_WORK),
 }
 """By the field of Resources."""
 
@@ -65,7 +66,7 @@ FIXED_AT_START: Final = {
 }
 """Limits of a job that runs which nobody can change, and why."""
 
-_BOUNDED = ("max_cpu", "max_memory", "max_io_bps", "max_tasks", "timeout")
+_BOUNDED = ("max_cpu", "max_memory", "max_io_bps", "max_tasks", "timeout", "work_size")
 
 
 class LimitPolicy:
@@ -83,17 +84,22 @@ class LimitPolicy:
         *,
         act: str = "cannot run job",
         names: Collection[str] = tuple(LIMITS),
+        has_quotas: bool = False,
     ) -> Resources:
         """Return what the job gets for what it wants: complete, possible, and allowed to the role.
 
-        Looks at the limits ``names`` only. Raises InvalidRequest, or NotOffered for what this host
-        cannot enforce; texts begin with ``act``.
+        Looks at the limits ``names`` only. ``has_quotas`` says whether a workspace on disk can be limited;
+        one of a size that was asked for can be memory. Raises InvalidRequest, or NotOffered for what this
+        host cannot enforce; texts begin with ``act``.
         """
         given = [name for name in names if getattr(wanted, name) != getattr(NOTHING, name)]
         for name in given:
             self._check_value(act, name, getattr(wanted, name))
             self._check_maximum(act, name, getattr(wanted, name), role)
         filled = {name: self._default(name, role) for name in _BOUNDED if name in names and name not in given}
+        if filled.get("work_size") and not has_quotas:
+            self._check_unlimited_work(act, role)
+            del filled["work_size"]
         settled = replace(wanted, **filled)
         if "cpu_cores" in given:
             settled = replace(settled, cpu_cores=self._checked_cores(act, settled.cpu_cores))
@@ -167,6 +173,18 @@ class LimitPolicy:
             )
         return format_cpu_list(wanted)
 
+    def _check_unlimited_work(self, act: str, role: Role) -> None:
+        """Let a job go without the default size of a workspace, but not beyond the maximum of its role."""
+        most = self._maxima(role).work_size
+        if most and self._config.unenforced is Unenforced.REFUSE:
+            raise _not_enforced(
+                act,
+                f"its workspace would not be limited to {shown('work_size', most)} "
+                f"(limits.{self._section(role)}.work_size): it is on a file system without project quotas, "
+                "or the job is privileged",
+                hint="with --work-size the workspace is memory; docs/operations.md tells how to have quotas",
+            )
+
     def _check_enforced(self, act: str, name: str) -> None:
         if self._config.unenforced is Unenforced.ACCEPT:
             return
@@ -206,7 +224,7 @@ def shown(name: str, value: Any) -> str:
     match name:
         case "max_cpu":
             return f"{value}%"
-        case "max_memory":
+        case "max_memory" | "work_size":
             return format_bytes(value) if value >= 0 else f"{value} bytes"
         case "max_io_bps":
             return f"{value} bytes/s"

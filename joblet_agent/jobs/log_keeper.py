@@ -16,6 +16,7 @@ import os
 import time
 from collections.abc import Callable
 
+from joblet_agent.config import LogsConfig
 from joblet_agent.errors import HostUnavailable
 from joblet_agent.jobs.log_copy import LineCopier
 from joblet_agent.jobs.log_times import TimeIndexWriter
@@ -39,23 +40,16 @@ class LogKeeper:
     def __init__(
         self,
         watcher: FileWatcher,
+        config: LogsConfig,
+        journal: JournalCopy,
         *,
-        max_size: int,
-        journal: JournalCopy | None,
-        lines_per_second: int,
-        burst: int,
         on_truncated: Callable[[JobId], None],
         on_copied: Callable[[JobId, int], None],
     ) -> None:
-        """Call ``on_truncated`` once per job, ``on_copied`` (bytes in the journal) once a second at most.
-
-        Without a ``journal`` nothing is copied.
-        """
+        """Call ``on_truncated`` once per job, ``on_copied`` (bytes in the journal) once a second at most."""
         self._watcher = watcher
-        self._max_size = max_size
+        self._config = config
         self._journal = journal
-        self._lines_per_second = lines_per_second
-        self._burst = burst
         self._on_truncated = on_truncated
         self._on_copied = on_copied
         self._tasks: dict[JobId, asyncio.Task[None]] = {}
@@ -65,9 +59,13 @@ class LogKeeper:
         if record.id in self._tasks:
             return
         copier = None
-        if self._journal is not None:
+        if self._config.journal:
             copier = LineCopier(
-                self._journal, record, rate=self._lines_per_second, burst=self._burst, now=time.monotonic()
+                self._journal,
+                record,
+                rate=self._config.journal_lines_per_second,
+                burst=self._config.journal_burst,
+                now=time.monotonic(),
             )
         kept = _KeptLog(record, paths, end, copier)
         task = asyncio.create_task(self._keep(kept), name=f"log-{record.id}")
@@ -154,9 +152,9 @@ class LogKeeper:
         status = os.fstat(fd)
         written = status.st_size
         grown = written - kept.size
-        kept.size = min(written, self._max_size)
-        if written > self._max_size:
-            os.ftruncate(fd, self._max_size)  # safe while systemd's descriptor appends: O_APPEND
+        kept.size = min(written, self._config.max_size)
+        if written > self._config.max_size:
+            os.ftruncate(fd, self._config.max_size)  # safe while systemd's descriptor appends: O_APPEND
             if not kept.was_truncated:
                 kept.was_truncated = True
                 self._on_truncated(kept.record.id)
@@ -168,7 +166,7 @@ class LogKeeper:
         kept.looked_at = now
         if grown <= 0:
             return None
-        room = max(self._max_size - kept.size, _OVERSHOOT_BYTES)
+        room = max(self._config.max_size - kept.size, _OVERSHOOT_BYTES)
         return min(max(room * seconds / (2 * grown), _PAUSE_LEAST), _PAUSE_MOST)
 
     def _copy(self, kept: "_KeptLog", fd: int, now: float, *, has_ended: bool) -> float | None:

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import ParamSpec, Self, TypeVar
 
+from joblet_agent.config import LogsConfig
 from joblet_agent.errors import HostUnavailable, InvalidRequest
 from joblet_agent.jobs.log_file import LogFile
 from joblet_agent.jobs.log_grep import LineFilter, Run
@@ -28,6 +29,8 @@ from joblet_agent.ports import FileWatcher
 _CHUNK_BYTES = 256 * 1024
 _DISK_THREADS, _SEARCH_THREADS = 4, 2
 _NS_PER_SECOND = 1_000_000_000
+_TICK_NS = 10_000_000
+"""Files are as old as the kernel's last tick says, 10 ms before the clock at most (HZ=100)."""
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -88,10 +91,10 @@ class JobEnd:
 class LogReader:
     """Reads logs of jobs, for any number of readers."""
 
-    def __init__(self, watcher: FileWatcher, *, max_size: int) -> None:
-        """``max_size`` is the most that is kept of one log (log_keeper.py); nothing beyond is served."""
+    def __init__(self, watcher: FileWatcher, config: LogsConfig) -> None:
+        """Nothing beyond ``max_size`` is served: what is there will go (log_keeper.py)."""
         self._watcher = watcher
-        self._max_size = max_size
+        self._config = config
         self._disk = ThreadPoolExecutor(_DISK_THREADS, "log-disk")
         self._search = ThreadPoolExecutor(_SEARCH_THREADS, "log-search")
 
@@ -103,7 +106,7 @@ class LogReader:
     def size(self, paths: JobPaths) -> int:
         """Return how many bytes can be read now; 0 without a log."""
         try:
-            return min(paths.log.stat().st_size, self._max_size)
+            return min(paths.log.stat().st_size, self._config.max_size)
         except FileNotFoundError:
             return 0
         except OSError as error:
@@ -148,7 +151,7 @@ class LogReader:
                 offset, stop = await self._range(file, paths, query)
                 while True:
                     has_ended = end.ended  # before the size: then all output is in it
-                    limit = min(file.size, self._max_size) if stop is None else stop
+                    limit = min(file.size, self._config.max_size) if stop is None else stop
                     payload = (
                         await file.read(offset, min(limit - offset, _CHUNK_BYTES)) if offset < limit else b""
                     )
@@ -158,7 +161,7 @@ class LogReader:
                         await asyncio.sleep(0)  # others are served, too, while all is in the page cache
                     elif stop is not None or has_ended or file.is_deleted:
                         return
-                    elif offset >= self._max_size:
+                    elif offset >= self._config.max_size:
                         await end.wait()
                     else:
                         await signs.wait()
@@ -176,7 +179,7 @@ class LogReader:
 
     async def _range(self, file: LogFile, paths: JobPaths, query: LogQuery) -> tuple[int, int | None]:
         """Return the first byte wanted, and where to stop if the query does not follow."""
-        size = min(file.size, self._max_size)
+        size = min(file.size, self._config.max_size)
         start = query.offset
         if query.since is not None:
             start = max(start, await self._offset_since(file, paths, query.since))
@@ -185,9 +188,10 @@ class LogReader:
         return start, None if query.follow else size
 
     async def _offset_since(self, file: LogFile, paths: JobPaths, since: datetime) -> int:
-        since_ns = int(since.timestamp() * _NS_PER_SECOND)
+        since_ns = int(since.timestamp() * _NS_PER_SECOND) - _TICK_NS
+        size = file.size  # before its time: what is written in between has come since
         if file.modified_ns < since_ns:
-            return file.size
+            return size
         return await self._from_disk(paths.log_times, first_offset_since, paths.log_times, since_ns)
 
     async def _from_disk(self, path: Path, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:

@@ -1,14 +1,16 @@
 """What the node has, and what jobs may use of it, told to people."""
 
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from joblet_agent.config import AgentConfig, MaximaConfig
+from joblet_agent.cpu_list import format_cpu_list
 from joblet_agent.jobs.limits import LimitPolicy
 from joblet_agent.jobs.registry import JobRegistry
+from joblet_agent.jobs.work_quotas import WorkQuotas
 from joblet_agent.model.identity import Role
 from joblet_agent.model.node import Node
-from joblet_agent.model.resources import Resources, format_cpu_list
+from joblet_agent.model.resources import Resources
 from joblet_agent.ports import UnitManager
 
 
@@ -22,11 +24,13 @@ class NodeService:
         registry: JobRegistry,
         units: UnitManager,
         limits: LimitPolicy,
+        quotas: WorkQuotas,
     ) -> None:
         self._config = config
         self._registry = registry
         self._units = units
         self._limits = limits
+        self._quotas = quotas
 
     async def describe(self) -> Node:
         """Return what is true now. Raises HostUnavailable if systemd does not answer."""
@@ -42,13 +46,19 @@ class NodeService:
             max_waiting=jobs.max_waiting,
             slice=self._units.slice_name,
             ceilings=await self._units.ceilings(),
-            defaults=_resources(limits.default),
+            defaults=self._defaults(),
             maxima={
                 Role.ADMIN.value: _resources(limits.admin),
                 Role.OPERATOR.value: _resources(limits.operator),
             },
             unenforced=self._limits.unenforced(),
+            has_workspace_quotas=self._quotas.are_enforced,
         )
+
+    def _defaults(self) -> Resources:
+        """Return what a job gets here: without quotas the size of its workspace has no default."""
+        configured = _resources(self._config.limits.default)
+        return configured if self._quotas.are_enforced else replace(configured, work_size=0)
 
 
 def _resources(configured: MaximaConfig) -> Resources:

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Generic, TypeVar, cast
 
 T = TypeVar("T")
@@ -11,7 +11,9 @@ T = TypeVar("T")
 class Pieces(Generic[T]):
     """An asynchronous iterator over what a generator yields. Close it, whatever happens."""
 
-    def __init__(self, steps: Iterator[T]) -> None:
+    def __init__(self, steps: Iterator[T], at_end: Callable[[], None] = lambda: None) -> None:
+        """``at_end`` is called once, on the event loop, when all is let go."""
+        self._at_end = at_end
         self._steps = cast("Generator[T, None, None]", steps)
         # A caller that is cancelled does not stop the thread that works for it.
         self._lock = threading.Lock()
@@ -27,7 +29,11 @@ class Pieces(Generic[T]):
 
     async def aclose(self) -> None:
         """Let go of everything the generator holds, once its step has ended."""
-        await asyncio.to_thread(self._close)
+        try:
+            await asyncio.to_thread(self._close)
+        finally:
+            at_end, self._at_end = self._at_end, lambda: None
+            at_end()
 
     def _step(self) -> list[T]:
         with self._lock:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from joblet_agent.config import ProfilesConfig
+from joblet_agent.config import JobsConfig, ProfilesConfig
 from joblet_agent.errors import InvalidRequest, NotOffered, NotPermitted
 from joblet_agent.jobs.check import quoted
 from joblet_agent.model.identity import Identity, Role
@@ -13,8 +13,8 @@ from joblet_agent.model.profile import Profile
 class Profiles:
     """The profiles of a node. Asked when a job is accepted, and again when it starts."""
 
-    standard: Profile
-    """Of a job that names none."""
+    jobs: JobsConfig
+    """Names the profile of a job that names none."""
     switches: ProfilesConfig
 
     def admit(self, wanted: str, caller: Identity) -> Profile:
@@ -24,19 +24,14 @@ class Profiles:
         NotPermitted for ``privileged`` unless the caller's role is admin.
         """
         try:
-            profile = Profile(wanted or self.standard)
+            profile = Profile(wanted or self.jobs.default_profile)
         except ValueError:
             raise InvalidRequest(
                 f"cannot run job: there is no profile {quoted(wanted)}",
                 reason="UNKNOWN_PROFILE",
                 hint="profiles are: " + ", ".join(Profile),
             ) from None
-        if profile is Profile.PRIVILEGED and caller.role is not Role.ADMIN:
-            raise NotPermitted(
-                f"cannot run job: role {caller.role} may not use the profile {profile}",
-                reason="PROFILE_NOT_PERMITTED",
-                hint="leave --profile out, or use an identity whose role is admin",
-            )
+        require_permitted(profile, caller, "cannot run job", "leave --profile out, or use")
         self.require_offered(profile)
         return profile
 
@@ -48,3 +43,13 @@ class Profiles:
                 reason="PROFILE_NOT_OFFERED",
                 hint=f"an administrator can set profiles.{profile}: true in the agent's configuration",
             )
+
+
+def require_permitted(profile: str, caller: Identity, act: str, way_out: str = "use") -> None:
+    """Raise NotPermitted unless the caller may bring such jobs about. The text begins with ``act``."""
+    if profile == Profile.PRIVILEGED and caller.role is not Role.ADMIN:
+        raise NotPermitted(
+            f"{act}: role {caller.role} may not use the profile {profile}",
+            reason="PROFILE_NOT_PERMITTED",
+            hint=f"{way_out} an identity whose role is admin",
+        )

@@ -2,7 +2,8 @@
 
 The order that makes kill -9 harmless between any two lines::
 
-    recover  read the store → ask systemd for its units → for each job: adopt, end, or explain its absence
+    recover  read the store → networks as it says → ask systemd for its units
+             → for each job: adopt, end, or explain its absence
 """
 
 import asyncio
@@ -10,8 +11,8 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
-from joblet_agent.errors import JobletError
 from joblet_agent.jobs import files
+from joblet_agent.jobs.belongings import Belongings
 from joblet_agent.jobs.control import UnitControl
 from joblet_agent.jobs.launch import JobLauncher
 from joblet_agent.jobs.log_keeper import LogKeeper
@@ -23,9 +24,10 @@ from joblet_agent.jobs.tasks import Tasks
 from joblet_agent.jobs.tracker import JobTracker
 from joblet_agent.jobs.uids import UidPool
 from joblet_agent.model.job import JobId, JobRecord, JobState
+from joblet_agent.networks.jobs import JobNetworks
+from joblet_agent.pauses import GrowingPause, do_on_demand
 from joblet_agent.ports import JobStore, UnitManager, UnitPhase, UnitStatus
 
-_RETRY_FIRST, _RETRY_MOST = 0.2, 5.0
 _ALL = 2**31
 _RUNS = frozenset({UnitPhase.STARTING, UnitPhase.RUNNING})
 
@@ -47,8 +49,10 @@ class Recovery:
         keeper: LogKeeper,
         sampler: MetricsSampler,
         secrets: SecretKeeper,
+        belongings: Belongings,
         paths: AgentPaths,
         uids: UidPool,
+        networks: JobNetworks,
         boot_id: str,
         resync: asyncio.Event,
     ) -> None:
@@ -62,8 +66,10 @@ class Recovery:
         self._keeper = keeper
         self._sampler = sampler
         self._secrets = secrets
+        self._belongings = belongings
         self._paths = paths
         self._uids = uids
+        self._networks = networks
         self._boot_id = boot_id
         self._wanted = resync
         self._tasks = Tasks()
@@ -89,10 +95,16 @@ class Recovery:
         active = {job.record.id for job in self._registry}
         started = {job.record.id for job in self._registry if job.record.started_at is not None}
         await asyncio.to_thread(files.remove_leftovers, self._paths, active, started)
+        await asyncio.to_thread(self._belongings.reconcile, [job.record for job in self._registry])
         to_start = {record.id for record in unfinished} - started
         await asyncio.to_thread(self._secrets.discard_all_but, to_start)
+        await self._networks.recover(
+            job.record for job in self._registry if job.record.boot_id == self._boot_id
+        )
         await self._resync()
-        self._tasks.start(self._resync_on_demand(), "resync")
+        self._tasks.start(
+            do_on_demand(self._wanted, self._resync, "compare with systemd", GrowingPause()), "resync"
+        )
         self._tasks.start(self._sweep(on_disk), "sweep")
 
     async def _sweep(self, on_disk: Sequence[JobId]) -> None:
@@ -103,20 +115,6 @@ class Recovery:
             await asyncio.to_thread(files.remove_all, self._paths.job(job_id))
         if orphans:
             _log.info("removed the files of %d jobs without a record", len(orphans))
-
-    async def _resync_on_demand(self) -> None:
-        retry = _RETRY_FIRST
-        while True:
-            await self._wanted.wait()
-            self._wanted.clear()
-            try:
-                await self._resync()
-                retry = _RETRY_FIRST
-            except JobletError as error:
-                _log.warning("cannot compare with systemd, trying again: %s", error)
-                self._wanted.set()
-                await asyncio.sleep(retry)
-                retry = min(retry * 2, _RETRY_MOST)
 
     async def _resync(self) -> None:
         before = [job for job in self._registry if not (job.is_launching or job.is_finishing)]

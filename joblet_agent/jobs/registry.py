@@ -1,11 +1,15 @@
 """The jobs that this agent is busy with: those with a unit, and the queue of those without."""
 
 import asyncio
-from bisect import bisect_left
-from collections.abc import Iterator
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
+from joblet_agent.config import JobsConfig
 from joblet_agent.jobs.logs import JobEnd
 from joblet_agent.model.job import JobId, JobRecord
+
+_LET_GO_SECONDS = 5.0
 
 
 class ActiveJob:
@@ -34,9 +38,11 @@ class JobQueue:
         self._numbers: dict[JobId, int] = {}
         self._order: list[int] = []
         self._ids: dict[int, JobId] = {}
+        self._held: set[JobId] = set()
         self._next = 0
 
     def __len__(self) -> int:
+        """Return how many may start, one after the other: those that are held are not counted."""
         return len(self._order)
 
     def __contains__(self, job_id: object) -> bool:
@@ -49,8 +55,21 @@ class JobQueue:
         self._order.append(self._next)
         self._next += 1
 
+    def hold(self, job_id: JobId) -> None:
+        """Pass the job over, if it waits, until ``release``; it keeps its place."""
+        number = self._numbers.get(job_id)
+        if number is not None and job_id not in self._held:
+            self._held.add(job_id)
+            del self._order[bisect_left(self._order, number)]
+
+    def release(self, job_id: JobId) -> None:
+        """Let a job that is held start in its turn."""
+        if job_id in self._held:
+            self._held.discard(job_id)
+            insort(self._order, self._numbers[job_id])
+
     def first(self) -> JobId:
-        """Return the job that waited longest; the queue must not be empty."""
+        """Return the job that waited longest; the queue must have one that is not held."""
         return self._ids[self._order[0]]
 
     def remove(self, job_id: JobId) -> bool:
@@ -59,25 +78,29 @@ class JobQueue:
         if number is None:
             return False
         del self._ids[number]
-        del self._order[bisect_left(self._order, number)]
+        if job_id in self._held:
+            self._held.discard(job_id)
+        else:
+            del self._order[bisect_left(self._order, number)]
         return True
 
     def position(self, job_id: JobId) -> int:
-        """Return 1 for the next one to start, 0 for a job that does not wait."""
+        """Return 1 for the next one to start, 0 for a job that does not wait, or is held."""
         number = self._numbers.get(job_id)
-        return 0 if number is None else bisect_left(self._order, number) + 1
+        return 0 if number is None or job_id in self._held else bisect_left(self._order, number) + 1
 
 
 class JobRegistry:
     """Active jobs by id, the queue, and the ends that followers of logs wait for."""
 
-    def __init__(self, max_active: int) -> None:
-        self._max_active = max_active
+    def __init__(self, config: JobsConfig) -> None:
+        self._config = config
         self._active: dict[JobId, ActiveJob] = {}
         self._ends: dict[JobId, JobEnd] = {}
         self.queue = JobQueue()
         self.room_wanted = asyncio.Event()
         """Set when a job that waits may start: one came, or another has freed its slot."""
+        self._is_closed = False
 
     def __iter__(self) -> Iterator[ActiveJob]:
         return iter(list(self._active.values()))
@@ -85,7 +108,11 @@ class JobRegistry:
     @property
     def has_room(self) -> bool:
         """True when another job may start now."""
-        return len(self._active) < self._max_active
+        return not self._is_closed and len(self._active) < self._config.max_concurrent
+
+    def close_room(self) -> None:
+        """Let every job wait from now on: the host goes down, and systemd refuses new units."""
+        self._is_closed = True
 
     def get(self, job_id: JobId) -> ActiveJob | None:
         """Return the active job of this id."""
@@ -115,6 +142,14 @@ class JobRegistry:
     def ids_matching(self, prefix: str) -> set[JobId]:
         """Return the active jobs whose id begins with the prefix."""
         return {job_id for job_id in self._active if job_id.startswith(prefix)}
+
+    async def let_go(self, ids: Iterable[JobId]) -> None:
+        """Return when those of the jobs that have ended hold nothing any more, at the latest after 5 s."""
+        jobs = [job for job_id in ids if (job := self._active.get(job_id)) is not None and job.end.ended]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LET_GO_SECONDS):
+                for job in jobs:
+                    await job.forgotten.wait()
 
     @property
     def unfinished(self) -> int:

@@ -18,11 +18,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from joblet_agent.config import RetentionConfig
-from joblet_agent.errors import StoreFailed
+from joblet_agent.errors import StoreFailed, WrongState
 from joblet_agent.jobs import files
+from joblet_agent.jobs.check import quoted
 from joblet_agent.jobs.measure import tree_bytes
 from joblet_agent.jobs.paths import AgentPaths
 from joblet_agent.model.job import JobId, JobRecord
+from joblet_agent.pauses import wait_until
 from joblet_agent.ports import Clock, JobStore
 
 _DELETE_BATCH = 500
@@ -82,8 +84,6 @@ class Retention:
         self._left: deque[JobRecord] = deque()
         """Jobs that ended and left files, not measured yet."""
         self._ended_count = 0
-        # To look for those beyond the limit costs milliseconds, so not for each job that ends.
-        self._most_ended = config.keep_ended + config.keep_ended // _SLACK
         self._records_due: datetime | None = None
         self._due: datetime | None = None
         self._wanted = asyncio.Event()
@@ -93,6 +93,11 @@ class Retention:
     def keeps_work(self) -> bool:
         """True when files of ended jobs stay."""
         return self._config.keep_work
+
+    def reconsider(self) -> None:
+        """Go by other limits from now on, and look at once."""
+        self._records_due = None
+        self._wanted.set()
 
     async def open(self) -> None:
         """Forget the records that are over the limits, then go on in a task of its own."""
@@ -123,10 +128,25 @@ class Retention:
             batch = list(ids[start : start + _DELETE_BATCH])
             # Files first: a record without files can be deleted again, files without a record stay.
             await asyncio.to_thread(self._remove_all, batch)
-            await self._store.delete(batch)
-            self._ended_count -= len(batch)
-            for job_id in batch:
-                self._kept.drop(job_id)
+            await self._forget(batch)
+
+    async def delete_one(self, job_id: JobId) -> None:
+        """Delete an ended job's record and files. Raises WrongState if files stay, as the record does."""
+        failures = await asyncio.to_thread(files.remove_all, self._paths.job(job_id))
+        if failures:
+            raise WrongState(
+                f"cannot delete job {job_id[:8]}: {len(failures)} of its files cannot be removed, "
+                f"first: {quoted(failures[0])}",
+                reason="FILES_NOT_REMOVED",
+                hint="take away what holds them (a mount, chattr +i), then delete the job again",
+            )
+        await self._forget([job_id])
+
+    async def _forget(self, ids: list[JobId]) -> None:
+        await self._store.delete(ids)
+        self._ended_count -= len(ids)
+        for job_id in ids:
+            self._kept.drop(job_id)
 
     async def _run(self) -> None:
         await self._find_files()
@@ -140,12 +160,7 @@ class Retention:
 
     async def _wait(self) -> None:
         left = None if self._due is None else (self._due - self._clock.now()).total_seconds()
-        try:
-            async with asyncio.timeout(left if left is None else max(left, 0.0)):
-                await self._wanted.wait()
-        except TimeoutError:
-            pass
-        self._wanted.clear()
+        await wait_until(self._wanted, left)
 
     async def _enforce(self) -> None:
         while self._left:
@@ -157,6 +172,11 @@ class Retention:
         if self._records_due is None:
             self._records_due = await self._next_record()
         self._due = min(filter(None, (self._records_due, self._next_work())), default=None)
+
+    @property
+    def _most_ended(self) -> int:
+        """How many may be there: to look for those beyond takes long, so not for each job that ends."""
+        return self._config.keep_ended + self._config.keep_ended // _SLACK
 
     def _records_are_due(self) -> bool:
         return self._records_due is not None and self._records_due <= self._clock.now()

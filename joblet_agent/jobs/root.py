@@ -9,7 +9,10 @@ import shutil
 import threading
 from pathlib import Path
 
-_DIRECTORIES = ("dev", "etc", "mnt", "opt", "proc", "run", "srv", "sys", "tmp", "usr", "work", "var")
+_DIRECTORIES = (
+    *("data", "dev", "etc", "media", "mnt", "opt", "proc", "run", "srv", "sys", "tmp", "usr", "volumes"),
+    *("work", "var", "var/lib"),
+)
 _LINKS = {
     "bin": "usr/bin",
     "lib": "usr/lib",

@@ -14,13 +14,16 @@ import os
 from collections.abc import Container, Mapping
 from pathlib import Path
 
+from joblet_agent.durable import sync_directory
 from joblet_agent.jobs.removal import remove_tree
 from joblet_agent.model.secrets import Secrets
+from joblet_agent.new_files import NEW_FILE
 
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _UNFINISHED = ".new"
 _KEPT_FREE = 4
 """A quarter of the tmpfs stays free: systemd and others on the host need it, too."""
+
+GONE, DAMAGED = "its secrets are gone", "its secrets are damaged"
 
 _log = logging.getLogger(__name__)
 
@@ -34,44 +37,17 @@ class SecretKeeper:
 
     def put(self, owner: str, secrets: Secrets, *, lasting: bool) -> None:
         """Keep the secrets, durably if ``lasting``. Raises OSError, and nothing is kept then."""
-        file = (self._lasting if lasting else self._fleeting) / owner
-        content = json.dumps(
-            {
-                "environment": dict(secrets.environment),
-                "files": {name: base64.b64encode(data).decode() for name, data in secrets.files.items()},
-            }
-        ).encode()
-        if not lasting:
-            check_room(self._fleeting, 2 * len(content))
-        fresh = file.with_name(file.name + _UNFINISHED)
-        try:
-            fresh.unlink(missing_ok=True)
-            _write(fresh, content, durably=lasting)
-            fresh.rename(file)
-            if lasting:
-                _sync_directory(file.parent)
-        except OSError:
-            _remove(fresh)
-            raise
+        if lasting:
+            write_secrets(self._lasting / owner, secrets)
+            return
+        content = pack(secrets)
+        check_room(self._fleeting, 2 * len(content))
+        _replace(self._fleeting / owner, content, durably=False)
 
     def get(self, owner: str) -> Secrets:
         """Return what was put. Raises OSError if it is not there, or not as it was put."""
-        try:
-            kept = json.loads(self._read(owner))
-            return Secrets(
-                environment=kept["environment"],
-                files={name: base64.b64decode(data) for name, data in kept["files"].items()},
-            )
-        except FileNotFoundError as error:
-            raise OSError(errno.ENOENT, "its secrets are gone") from error
-        except (ValueError, KeyError, TypeError):  # whose texts may tell what is in the file
-            raise OSError(errno.EIO, "its secrets are damaged") from None
-
-    def _read(self, owner: str) -> bytes:
-        try:
-            return (self._fleeting / owner).read_bytes()
-        except FileNotFoundError:
-            return (self._lasting / owner).read_bytes()
+        file = self._fleeting / owner
+        return read_secrets(file if file.exists() else self._lasting / owner)
 
     def discard(self, owner: str) -> None:
         """Remove what was put, if anything; what cannot be removed is logged."""
@@ -84,6 +60,24 @@ class SecretKeeper:
             for entry in os.scandir(directory):
                 if entry.name not in owners:
                     _remove(Path(entry.path))
+
+
+def write_secrets(file: Path, secrets: Secrets) -> None:
+    """Write the secrets, 0600, durably. Raises OSError, and there is no such file then."""
+    write_private(file, pack(secrets))
+
+
+def write_private(file: Path, content: bytes) -> None:
+    """Write a file of root's alone, durably, in place of one that is there. Raises OSError, and it is not."""
+    _replace(file, content, durably=True)
+
+
+def read_secrets(file: Path) -> Secrets:
+    """Return what was written. Raises OSError if it is not there, or not as it was written."""
+    try:
+        return unpack(file.read_bytes())
+    except FileNotFoundError as error:
+        raise OSError(errno.ENOENT, GONE) from error
 
 
 def deliver_files(directory: Path, files: Mapping[str, bytes], uid: int) -> None:
@@ -108,8 +102,43 @@ def check_room(directory: Path, size: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def pack(secrets: Secrets) -> bytes:
+    """Return what unpack() makes the same secrets of."""
+    return json.dumps(
+        {
+            "environment": dict(secrets.environment),
+            "files": {name: base64.b64encode(data).decode() for name, data in secrets.files.items()},
+        }
+    ).encode()
+
+
+def unpack(content: bytes) -> Secrets:
+    """Return what was packed. Raises OSError if it is damaged."""
+    try:
+        kept = json.loads(content)
+        return Secrets(
+            environment=kept["environment"],
+            files={name: base64.b64decode(data) for name, data in kept["files"].items()},
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):  # whose texts may tell what is in it
+        raise OSError(errno.EIO, DAMAGED) from None
+
+
+def _replace(file: Path, content: bytes, *, durably: bool) -> None:
+    fresh = file.with_name(file.name + _UNFINISHED)
+    try:
+        fresh.unlink(missing_ok=True)
+        _write(fresh, content, durably=durably)
+        fresh.rename(file)
+        if durably:
+            sync_directory(file.parent)
+    except OSError:
+        _remove(fresh)
+        raise
+
+
 def _write(file: Path, content: bytes, *, durably: bool = False, owner: int | None = None) -> None:
-    descriptor = os.open(file, _NEW, 0o400 if owner is not None else 0o600)
+    descriptor = os.open(file, NEW_FILE, 0o400 if owner is not None else 0o600)
     with open(descriptor, "wb") as stream:
         if owner is not None:
             os.fchown(descriptor, owner, owner)
@@ -117,14 +146,6 @@ def _write(file: Path, content: bytes, *, durably: bool = False, owner: int | No
         if durably:
             stream.flush()
             os.fsync(descriptor)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _remove(file: Path) -> None:

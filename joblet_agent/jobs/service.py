@@ -4,9 +4,11 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from joblet_agent.config import AgentConfig
@@ -33,6 +35,7 @@ from joblet_agent.jobs.submissions import Submissions, check_token
 from joblet_agent.jobs.uploads import bring_uploads, check_uploads
 from joblet_agent.jobs.waiting import WaitingJobs
 from joblet_agent.jobs.when import check_distance, read_when
+from joblet_agent.jobs.work_quotas import WorkQuotas
 from joblet_agent.model.files import NO_UPLOADS, Uploads
 from joblet_agent.model.identity import Identity
 from joblet_agent.model.job import (
@@ -50,15 +53,16 @@ from joblet_agent.model.job import (
     new_job_id,
 )
 from joblet_agent.model.metrics import MetricsQuery, Reading
+from joblet_agent.model.profile import Profile
+from joblet_agent.model.runtime import PinnedRuntime
 from joblet_agent.model.secrets import NO_SECRETS, Secrets
-from joblet_agent.ports import Clock, JobStore, UnitManager
-
-NETWORKS = frozenset({"none"})
-"""Networks that jobs can be on."""
+from joblet_agent.networks.jobs import JobNetworks
+from joblet_agent.ports import Clock, JobGpus, JobRuntimes, JobStore, JobVolumes, UnitManager
 
 _START_DEADLINE = 30.0
 _STOP_ANSWER_MOST = timedelta(seconds=8)  # published clients wait 10 s for the reply
 _ID_LENGTH = 36
+NO_PINS: Mapping[str, PinnedRuntime] = MappingProxyType({})
 _OWN_PAGE = 500
 
 _log = logging.getLogger(__name__)
@@ -88,6 +92,12 @@ class JobService:
         root: DefaultRoot,
         limits: LimitPolicy,
         profiles: Profiles,
+        submissions: Submissions,
+        quotas: WorkQuotas,
+        networks: JobNetworks,
+        volumes: JobVolumes,
+        runtimes: JobRuntimes,
+        gpus: JobGpus,
     ) -> None:
         self._config = config
         self._registry = registry
@@ -107,11 +117,12 @@ class JobService:
         self._root = root
         self._limits = limits
         self._profiles = profiles
-        self._submissions = Submissions(store)
-
-    async def close(self) -> None:
-        """Wait for nobody any more. What was accepted goes on, or is found by the next recovery."""
-        await self._submissions.close()
+        self._submissions = submissions
+        self._quotas = quotas
+        self._networks = networks
+        self._volumes = volumes
+        self._runtimes = runtimes
+        self._gpus = gpus
 
     async def run(
         self,
@@ -131,19 +142,12 @@ class JobService:
         then), LaunchFailed and HostUnavailable (the job exists and is, or will be found, FAILED or
         running; with CANNOT_STORE_FILES and CANNOT_STORE_SECRETS there is none).
         """
-        if token is not None:
-            check_token(token.text)
-        record = self.accept(spec, caller)
-        check_uploads(record.spec, uploads, self._config.uploads.max_entries)
-        check_secrets(record.spec, secrets)
-        spec = replace(
-            record.spec,
-            secret_environment=tuple(sorted(secrets.environment)),
-            secret_files=tuple(sorted(secrets.files)),
-        )
-        record = replace(record, spec=spec, token=token)
+        if spec.gpus:
+            await self._gpus.refresh()
+        record = self.accept(spec, caller, uploads, secrets, token)
         admit = partial(self._admit, record, uploads, secrets, caller)
-        return self._newest(await self._submissions.make(caller.name, token, admit))
+        with self._runtimes.hold([record]):
+            return self._newest(await self._submissions.make(caller.name, token, admit))
 
     async def _admit(
         self, record: JobRecord, uploads: Uploads, secrets: Secrets, caller: Identity
@@ -168,26 +172,79 @@ class JobService:
         await self._until_begun(job)
         return job.record
 
-    def accept(self, spec: JobSpec, caller: Identity) -> JobRecord:
-        """Return the record that the job begins with; nothing is stored yet.
+    def accept(
+        self,
+        spec: JobSpec,
+        caller: Identity,
+        uploads: Uploads = NO_UPLOADS,
+        secrets: Secrets = NO_SECRETS,
+        token: Token | None = None,
+        pins: Mapping[str, PinnedRuntime] = NO_PINS,
+    ) -> JobRecord:
+        """Return the record that the job begins with; nothing is stored and no upload taken yet.
 
-        Raises InvalidRequest, NotPermitted.
+        ``pins`` are runtimes that were found before, by what was asked for.
+
+        Raises InvalidRequest, NotPermitted, LimitReached.
         """
-        spec = check_spec(spec, networks=NETWORKS, default_network=self._config.jobs.default_network)
-        spec = replace(spec, resources=self._limits.settle(spec.resources, caller.role))
-        spec = replace(spec, profile=self._profiles.admit(spec.profile, caller))
+        if token is not None:
+            check_token(token.text)
+        check_spec(spec)
+        spec = self._with_own(self._admitted(spec, caller), uploads, secrets)
+        runtime = pins.get(spec.runtime) or self._runtimes.admit(spec.runtime)
+        self._gpus.check(spec.gpus, needed_by=str(runtime) if runtime and runtime.needs_gpu else "")
         record = JobRecord(
             id=new_job_id(),
             spec=spec,
             state=JobState.INITIALIZING,
             created_at=self._clock.now(),
             started_by=caller.name,
+            role=caller.role.value,
+            token=token,
+            runtime=runtime,
         )
         when = read_when(spec.schedule) if spec.schedule else None
         if isinstance(when, datetime):
             check_distance(when, record.created_at)
             return replace(record, scheduled_at=when)
         return record
+
+    def accept_like(self, record: JobRecord, spec: JobSpec, uploads: Uploads, secrets: Secrets) -> JobRecord:
+        """Accept a job that wants of the host what an accepted one does, from network to limits.
+
+        What was found out for that one holds for it. Raises as ``accept``.
+        """
+        check_spec(spec)
+        own = replace(
+            record.spec,
+            command=spec.command,
+            args=spec.args,
+            name=spec.name,
+            environment=spec.environment,
+            work_dir=spec.work_dir,
+        )
+        return replace(record, id=new_job_id(), spec=self._with_own(own, uploads, secrets))
+
+    def _admitted(self, spec: JobSpec, caller: Identity) -> JobSpec:
+        spec = self._networks.admit(spec, caller)
+        spec = replace(spec, profile=self._profiles.admit(spec.profile, caller))
+        self._volumes.check(spec.volumes, Profile(spec.profile))
+        # Quotas do not bind who has CAP_SYS_RESOURCE.
+        has_quotas = self._quotas.are_enforced and spec.profile != Profile.PRIVILEGED
+        resources = self._limits.settle(spec.resources, caller.role, has_quotas=has_quotas)
+        return replace(spec, resources=resources, work_in_memory=bool(resources.work_size) and not has_quotas)
+
+    def _with_own(self, spec: JobSpec, uploads: Uploads, secrets: Secrets) -> JobSpec:
+        """Return the spec with the names of its secrets."""
+        check_uploads(spec, uploads, self._config.uploads.max_entries)
+        check_secrets(spec, secrets)
+        if spec.secret_environment or spec.secret_files or secrets:
+            return replace(
+                spec,
+                secret_environment=tuple(sorted(secrets.environment)),
+                secret_files=tuple(sorted(secrets.files)),
+            )
+        return spec
 
     async def _until_begun(self, job: ActiveJob) -> None:
         try:
@@ -200,7 +257,7 @@ class JobService:
         self, record: JobRecord, uploads: Uploads, caller: Identity
     ) -> tuple[JobRecord, Delivery | None]:
         """Return the record with the paths of its files, and what brings them."""
-        brought = bring_uploads(uploads, self._staging, caller.name)
+        brought = bring_uploads(record.spec, uploads, self._staging, caller.name)
         if brought is None:
             return record, None
         paths, delivery = brought
@@ -285,7 +342,10 @@ class JobService:
         return canceled
 
     async def delete(self, given: str) -> JobId:
-        """Forget an ended job: its record and its log. Raises WrongState while it has not ended."""
+        """Forget an ended job: its record, its log and its files.
+
+        Raises WrongState while it has not ended, and for files that cannot be removed.
+        """
         record = await self.get(given)
         job = self._registry.get(record.id)
         if job is not None and record.has_ended:
@@ -296,7 +356,7 @@ class JobService:
                 reason="JOB_NOT_ENDED",
                 hint="stop it first: rnx stop",
             )
-        await self._retention.delete([record.id])
+        await self._retention.delete_one(record.id)
         return record.id
 
     async def delete_ended(self, started_by: str = "") -> tuple[int, int]:
@@ -340,11 +400,11 @@ class JobService:
         record = await self.get(given)
         return self._logs.read(self._paths.job(record.id), query, await self._end_of(record.id))
 
-    async def metrics(self, given: str, query: MetricsQuery) -> tuple[JobId, AsyncIterator[Reading]]:
+    async def metrics(self, given: str, query: MetricsQuery) -> tuple[JobRecord, AsyncIterator[Reading]]:
         """Return the job and the wanted part of its samples as it is and comes; raise as the reader does."""
         record = await self.get(given)
         end = await self._end_of(record.id)
-        return record.id, self._metrics.read(record.id, self._paths.job(record.id), query, end)
+        return record, self._metrics.read(record.id, self._paths.job(record.id), query, end)
 
     async def readings(self, given: Sequence[str]) -> list[tuple[JobRecord, Reading | None]]:
         """Return the running ones of these jobs (of all, if none is given), each with its newest reading.
@@ -361,6 +421,10 @@ class JobService:
             if record.started_at is not None and not record.has_ended
         ]
 
+    async def use(self, record: JobRecord) -> Reading | None:
+        """Return what the job uses now; None if its command does not run, or nobody can tell."""
+        return await self._sampler.now(record)
+
     @property
     def metrics_interval(self) -> timedelta:
         """Return the time between two samples of a job."""
@@ -368,7 +432,19 @@ class JobService:
 
     async def explain(self, given: str) -> Explanation:
         """Tell which unit the job is, and why."""
-        return self._units.explain(launch_plan(await self.get(given), self._paths, self._root.path))
+        return self.explained(await self.get(given))
+
+    def explained(self, record: JobRecord) -> Explanation:
+        """Tell which unit a job with this record is, or would be."""
+        place = self._networks.place_of(record)
+        if record.spec.gpus and record.gpus is None and not record.has_ended:
+            with suppress(InvalidRequest):  # the driver has gone meanwhile
+                record = replace(record, gpus=self._gpus.take(record.spec.gpus, ()))
+        return self._units.explain(launch_plan(record, self._paths, self._root.path, place=place))
+
+    def trouble(self, job_id: JobId) -> str:
+        """Say what is wrong with a job that goes on all the same; empty for nothing."""
+        return self._networks.trouble(job_id)
 
     def queue_position(self, job_id: JobId) -> int:
         """Return 1 for the job that starts next, 0 for one that does not wait."""
@@ -380,7 +456,7 @@ class JobService:
 
     def has_files(self, record: JobRecord) -> bool:
         """Say whether there is a workspace that can be looked into."""
-        return not record.spec.work_size and os.path.lexists(self._paths.job(record.id).work)
+        return not record.spec.work_in_memory and os.path.lexists(self._paths.job(record.id).work)
 
     def work_bytes(self, job_id: JobId) -> int:
         """Return the disk space that an ended job's files take; 0 if none are kept, or not measured yet."""

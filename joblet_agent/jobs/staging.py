@@ -11,7 +11,7 @@ import logging
 import os
 import secrets
 import threading
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,10 @@ from joblet_agent.config import UploadsConfig
 from joblet_agent.errors import HostUnavailable, InvalidRequest, LimitReached, NotFound
 from joblet_agent.jobs.check import quoted
 from joblet_agent.jobs.removal import remove_tree
-from joblet_agent.jobs.tree import TreeWriter
+from joblet_agent.jobs.tree import TreeWriter, entries
 from joblet_agent.jobs.upload_check import MOST_TOLD, TreeCheck, checked_mode
 from joblet_agent.model.files import NewFile, StagedUpload, UploadPart
+from joblet_agent.new_files import write_all
 from joblet_agent.ports import Clock
 
 MOST_CHUNK = 4 * 1024 * 1024
@@ -79,7 +80,7 @@ class UploadStaging:
                 hint="try again when one has ended",
             )
         upload_id = secrets.token_hex(_ID_BYTES)
-        receiver = _Receiver(self._directory / upload_id, self._config)
+        receiver = _Receiver(self._directory / upload_id, self._config, TreeCheck(self._config.max_entries))
         self._receiving += 1
         try:
             await self._receive(parts, receiver)
@@ -127,21 +128,33 @@ class UploadStaging:
         self._staged[upload_id] = _Staged(upload, owner, expiry)
         return upload
 
-    def take(self, upload_id: str, owner: str) -> tuple[StagedUpload, Path]:
-        """Hand the upload to the caller, for ever; return it and its directory, which now is the caller's.
+    def look(self, upload_id: str, owner: str, *, act: str = "run job") -> StagedUpload:
+        """Return what an upload holds, and leave it where it is.
 
         Raises NotFound for one that is not there, has been taken, or is somebody else's.
         """
         staged = self._staged.get(upload_id)
         if staged is None or staged.owner != owner:
             raise NotFound(
-                f"cannot run job: there is no upload {quoted(upload_id)}",
+                f"cannot {act}: there is no upload {quoted(upload_id)}",
                 reason="UPLOAD_NOT_FOUND",
-                hint="an upload serves one job, soon after it was sent; send the files again",
+                hint="an upload serves once, soon after it was sent; send the files again",
             )
-        del self._staged[upload_id]
-        staged.expiry.cancel()
-        return staged.upload, self._directory / upload_id
+        return staged.upload
+
+    async def entries(self, upload_id: str, owner: str, *, act: str) -> Sequence[str]:
+        """Return the paths of all that an upload holds, directories included. Raises as ``look`` does."""
+        self.look(upload_id, owner, act=act)
+        return await asyncio.to_thread(entries, self._directory / upload_id)
+
+    def take(self, upload_id: str, owner: str) -> tuple[StagedUpload, Path]:
+        """Hand the upload to the caller, for ever; return it and its directory, which now is the caller's.
+
+        Raises as ``look`` does.
+        """
+        upload = self.look(upload_id, owner)
+        self._staged.pop(upload_id).expiry.cancel()
+        return upload, self._directory / upload_id
 
     def _expire(self, upload_id: str) -> None:
         if self._staged.pop(upload_id, None) is not None:
@@ -175,13 +188,13 @@ class _OpenFile:
 class _Receiver:
     """Writes one upload. Its methods run in threads, one after the other; ``abandon`` at any time."""
 
-    def __init__(self, directory: Path, config: UploadsConfig) -> None:
+    def __init__(self, directory: Path, config: UploadsConfig, check: TreeCheck) -> None:
         self.file_count = 0
         self.total_bytes = 0
         self.paths: list[str] = []
         self._directory = directory
         self._config = config
-        self._check = TreeCheck(config.max_entries)
+        self._check = check
         self._writer: TreeWriter | None = None
         self._file: _OpenFile | None = None
         self._is_over = False
@@ -254,9 +267,7 @@ class _Receiver:
             raise _wrong(f"{name} goes on at byte {part.offset}, not at {file.size}", "BAD_OFFSET")
         if file.size + len(part.content) > file.sent.size:
             raise _wrong(f"{name} has more than the {file.sent.size} bytes it began with", "WRONG_SIZE")
-        left = memoryview(part.content)
-        while left:
-            left = left[os.write(file.descriptor, left) :]
+        write_all(file.descriptor, part.content)
         file.digest.update(part.content)
         file.size += len(part.content)
         self.total_bytes += len(part.content)

@@ -1,36 +1,53 @@
-"""A submission that carries a token makes one job, however often it is repeated.
+"""A submission that carries a token makes one job or one schedule, however often it is repeated.
 
-Its first arrival makes the job in a task of its own, which the caller may leave; whoever comes meanwhile
-waits for the same task. Later ones find the job in the store, where the token is part of the record and
-so is written with it. Forgetting the job forgets the token.
+Its first arrival makes it in a task of its own, which the caller may leave; whoever comes meanwhile
+waits for the same task. Later ones find it stored, where the token is part of the record and so is
+written with it. Forgetting the job or the schedule forgets the token.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol, TypeVar, cast
 
 from joblet_agent.errors import InvalidRequest
 from joblet_agent.jobs.check import quoted
 from joblet_agent.jobs.tasks import Tasks
-from joblet_agent.model.job import JobRecord, Token
+from joblet_agent.model.job import Token
 from joblet_agent.ports import JobStore
 
 MOST_TOKEN = 128
 """Characters of a token."""
 
-Accept = Callable[[], Coroutine[Any, Any, JobRecord]]
+
+class Submitted(Protocol):
+    """A job or a recurring schedule."""
+
+    @property
+    def token(self) -> Token | None:
+        """What its submission is known by."""
+        ...
+
+
+Find = Callable[[str, str], Awaitable[Submitted | None]]
+"""Returns what this caller's submission with this text as token made."""
+
+T = TypeVar("T", bound=Submitted)
 
 
 class Submissions:
-    """Accepts jobs, each in a task that outlives its caller."""
+    """Accepts jobs and schedules, each in a task that outlives its caller."""
 
     def __init__(self, store: JobStore) -> None:
-        self._store = store
-        self._under_way: dict[tuple[str, str], tuple[Token, asyncio.Task[JobRecord]]] = {}
+        self._finds: list[Find] = [store.submitted]
+        self._under_way: dict[tuple[str, str], tuple[Token, asyncio.Task[Any]]] = {}
         self._tasks = Tasks()
 
-    async def make(self, caller: str, token: Token | None, accept: Accept) -> JobRecord:
-        """Return what ``accept`` returns, or the job that an earlier submission with the token made.
+    def find_also(self, find: Find) -> None:
+        """Look there, too, for what a token has made."""
+        self._finds.append(find)
+
+    async def make(self, caller: str, token: Token | None, accept: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Return what ``accept`` returns, or what an earlier submission with the token made.
 
         Raises what ``accept`` raises, and InvalidRequest TOKEN_REUSED if the earlier one asked for
         something else.
@@ -44,19 +61,20 @@ class Submissions:
             task.add_done_callback(lambda _: self._under_way.pop(key))
         first, task = self._under_way[key]
         _check_same(first, token)
-        return await asyncio.shield(task)
+        return cast(T, await asyncio.shield(task))
 
     async def close(self) -> None:
         """Wait for nobody any more; jobs that were accepted go on."""
         await self._tasks.close()
 
-    async def _first(self, caller: str, token: Token, accept: Accept) -> JobRecord:
-        record = await self._store.submitted(caller, token.text)
-        if record is None:
-            return await accept()
-        assert record.token is not None
-        _check_same(record.token, token)
-        return record
+    async def _first(self, caller: str, token: Token, accept: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        for find in self._finds:
+            made = await find(caller, token.text)
+            if made is not None:
+                assert made.token is not None
+                _check_same(made.token, token)
+                return cast(T, made)  # the same request makes the same kind
+        return await accept()
 
 
 def check_token(text: str) -> None:
@@ -72,7 +90,7 @@ def check_token(text: str) -> None:
 def _check_same(first: Token, again: Token) -> None:
     if first.digest != again.digest:
         raise InvalidRequest(
-            f"cannot run job: token {quoted(again.text)} belongs to a job with another request",
+            f"cannot run job: token {quoted(again.text)} belongs to another request",
             reason="TOKEN_REUSED",
-            hint="use a new token for each job; a token that is repeated must come with the same request",
+            hint="use a new token for each job and schedule; a repeated one must come with the same request",
         )

@@ -12,9 +12,8 @@ from datetime import datetime
 
 from joblet_agent.errors import HostUnavailable, JobletError
 from joblet_agent.jobs.tasks import Tasks
+from joblet_agent.pauses import GrowingPause, do_on_demand
 from joblet_agent.ports import TimerId, TimerKind, TimerManager, TimerPhase, TimerStatus
-
-_RETRY_FIRST, _RETRY_MOST = 0.2, 30.0
 
 _log = logging.getLogger(__name__)
 
@@ -77,7 +76,12 @@ class TimerKeeper:
         """Compare with systemd for the first time. Call once, when all that is wanted is known."""
         self._timers.listen_timers(self._on_timer)
         await self._resync()
-        self._tasks.start(self._resync_on_demand(), "timers")
+        self._tasks.start(
+            do_on_demand(
+                self._resync_wanted, self._resync, "compare timers with systemd", GrowingPause(most=30.0)
+            ),
+            "timers",
+        )
 
     def request_resync(self) -> None:
         """Compare with systemd again, soon: something may have been missed."""
@@ -101,20 +105,6 @@ class TimerKeeper:
             await self._timers.stop_timer(timer)
         except HostUnavailable:
             self.request_resync()
-
-    async def _resync_on_demand(self) -> None:
-        retry = _RETRY_FIRST
-        while True:
-            await self._resync_wanted.wait()
-            self._resync_wanted.clear()
-            try:
-                await self._resync()
-                retry = _RETRY_FIRST
-            except JobletError as error:
-                _log.warning("cannot compare timers with systemd, trying again: %s", error)
-                self._resync_wanted.set()
-                await asyncio.sleep(retry)
-                retry = min(retry * 2, _RETRY_MOST)
 
     async def _resync(self) -> None:
         present = {status.timer: status for status in await self._timers.present_timers()}

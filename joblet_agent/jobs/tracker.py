@@ -4,7 +4,8 @@ The order that makes kill -9 harmless between any two lines::
 
     launch   jobs/launch.py
     begin    signal: store RUNNING (invocation id, pid)
-    end      signal: store the outcome → wake followers → release the unit → remove what is private
+    end      signal: store the outcome → wake followers → release the unit → leave the network
+             → remove what is private
     recover  jobs/recovery.py
 
 The unit stays loaded until the outcome is stored, so whatever is lost here is found by the recovery.
@@ -12,14 +13,24 @@ The unit stays loaded until the outcome is stored, so whatever is lost here is f
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import TypeAlias
 
-from joblet_agent.errors import JobletError
+from joblet_agent.errors import JobletError, LaunchFailed
 from joblet_agent.jobs import files
 from joblet_agent.jobs.belongings import Belongings
 from joblet_agent.jobs.metrics import history
+from joblet_agent.jobs.metrics.link import Links, Traffic
 from joblet_agent.jobs.metrics.sampler import MetricsSampler
-from joblet_agent.jobs.metrics.usage import pieced_together, split_report, summary, with_memory_peak
+from joblet_agent.jobs.metrics.usage import (
+    pieced_together,
+    split_report,
+    summary,
+    with_memory_peak,
+    with_traffic,
+)
+from joblet_agent.jobs.news import JobNews
 from joblet_agent.jobs.outcome import (
     host_rebooted,
     lost,
@@ -27,19 +38,24 @@ from joblet_agent.jobs.outcome import (
     start_failed,
     stopped_before_start,
     stopped_meanwhile,
+    with_full_work,
 )
 from joblet_agent.jobs.paths import AgentPaths
 from joblet_agent.jobs.registry import ActiveJob, JobRegistry
 from joblet_agent.jobs.retention import Retention
 from joblet_agent.jobs.saving import save_until_done
+from joblet_agent.jobs.survivors import survivors, with_survivors
 from joblet_agent.jobs.tasks import Tasks
 from joblet_agent.jobs.uids import UidPool
 from joblet_agent.model.job import JobId, JobRecord, JobState, Outcome, Reason
 from joblet_agent.model.metrics import Usage
+from joblet_agent.model.runtime import PinnedRuntime
+from joblet_agent.networks.jobs import JobNetworks
 from joblet_agent.ports import (
     Accounted,
     Clock,
     EndedInvocations,
+    JobRuntimes,
     JobStore,
     JournalCopy,
     UnitManager,
@@ -47,11 +63,17 @@ from joblet_agent.ports import (
     UnitStatus,
 )
 
+Collect: TypeAlias = Callable[[JobRecord], Awaitable[None]]
+"""Takes what others are to have of a job of a workflow that has run, before its files are settled."""
+
 _FINE = frozenset({"", "success"})
 """Results of a unit that is not "failed": systemd starts no OnFailure= for it."""
 # What a stop by somebody else looks like. systemd stops a unit for other reasons as well
 # (out of memory, a time limit), and those it tells.
 _ENDS_BY_STOP = frozenset({Reason.NONE, Reason.EXIT_CODE, Reason.SIGNAL})
+
+_MAY_BE_FULL = frozenset({Reason.EXIT_CODE, Reason.SIGNAL})
+"""What a program ends with that could not write."""
 
 _log = logging.getLogger(__name__)
 
@@ -67,12 +89,17 @@ class JobTracker:
         units: UnitManager,
         invocations: EndedInvocations,
         sampler: MetricsSampler,
+        links: Links,
         journal: JournalCopy,
         clock: Clock,
         belongings: Belongings,
         paths: AgentPaths,
         uids: UidPool,
+        networks: JobNetworks,
+        runtimes: JobRuntimes,
         retention: Retention,
+        news: JobNews,
+        collect: Collect,
         boot_id: str,
         resync: asyncio.Event,
     ) -> None:
@@ -82,12 +109,17 @@ class JobTracker:
         self._units = units
         self._invocations = invocations
         self._sampler = sampler
+        self._links = links
         self._journal = journal
         self._clock = clock
         self._belongings = belongings
         self._paths = paths
         self._uids = uids
+        self._networks = networks
+        self._runtimes = runtimes
         self._retention = retention
+        self._news = news
+        self._collect = collect
         self._boot_id = boot_id
         self._resync = resync
         self._tasks = Tasks()
@@ -138,6 +170,7 @@ class JobTracker:
             started_at=status.started_at or self._clock.now(),
         )
         job.begun.set()
+        self._news.begun(job.record)
         self._sampler.keep(job.record, self._paths.job(record.id))
         self._tasks.start(self._record_begin(job), f"begin-{record.id}")
 
@@ -172,19 +205,40 @@ class JobTracker:
 
     async def _finish(self, job: ActiveJob, status: UnitStatus) -> None:
         record = job.record
-        text = await asyncio.to_thread(files.read_report, self._paths.job(record.id))
+        text, left, traffic = await asyncio.to_thread(self._read_end, record)
         report, usage = split_report(text)
         outcome = outcome_of(
             status,
             stop_requested=record.stop_requested,
             launch_report=report,
             spec=record.spec,
+            runtime=record.runtime,
         )
+        if record.runtime is not None and outcome.reason is Reason.START_FAILED and not report:
+            outcome = await self._start_failed_with(record.runtime, outcome)
         if job.was_stopping and not record.stop_requested and outcome.reason in _ENDS_BY_STOP:
             outcome = await self._stopped_by_others(outcome)
         if usage is None and report:
             usage = await self._usage_of_killed(record.id, status, outcome)
-        await self.conclude(job, with_memory_peak(outcome, usage), status, usage)
+        usage = usage and with_traffic(usage, traffic)
+        if outcome.reason in _MAY_BE_FULL and await asyncio.to_thread(self._belongings.work_is_full, record):
+            outcome = with_full_work(outcome, record.spec.resources)
+        outcome = with_survivors(with_memory_peak(outcome, usage), left)
+        await self.conclude(job, outcome, status, usage)
+
+    async def _start_failed_with(self, runtime: PinnedRuntime, outcome: Outcome) -> Outcome:
+        """Name what is wrong with the runtime: it may have been damaged since the start began."""
+        try:
+            await asyncio.to_thread(self._runtimes.check, runtime)
+        except LaunchFailed as error:
+            return start_failed(str(error))
+        return outcome
+
+    def _read_end(self, record: JobRecord) -> tuple[str, list[int], Traffic]:
+        """Return the launcher's report, which processes are left, and what went over the link. Blocking."""
+        report = files.read_report(self._paths.job(record.id))
+        group = self._units.control_group(record.id, record.workflow_id)
+        return report, survivors(group), self._links.traffic(record.id)
 
     async def _usage_of_killed(self, job_id: JobId, status: UnitStatus, outcome: Outcome) -> Usage | None:
         """Piece together what a job used whose launcher was killed with it; None if nobody knows."""
@@ -204,6 +258,8 @@ class JobTracker:
     async def _stopped_by_others(self, outcome: Outcome) -> Outcome:
         try:
             is_reboot = await self._units.host_is_stopping()
+            if is_reboot:
+                self._registry.close_room()
         except JobletError:
             is_reboot = True  # the bus goes down with the host
         if is_reboot:
@@ -239,15 +295,18 @@ class JobTracker:
             main_pid=0,
             usage=usage,
             paused=False,
+            attachment=None,
         )
         if outcome.state is JobState.FAILED and (status is None or status.result in _FINE):
             await self._tell_failure(record.id)  # before it is stored: twice after a crash, never not at all
         await save_until_done(self._store, job)
         self._registry.announce_end(record.id)
+        self._news.ended(job.record)
         job.begun.set()
         self._journal.event(job.record, "ended", _told(job.record))
         if status is not None:
             await self._release(record.id)
+        await self._networks.leave(record.id)
         await asyncio.to_thread(files.remove_private, self._paths.job(record.id))
         self.forget(job)
         self._retention.job_ended(job.record, has_files=has_files)
@@ -255,6 +314,8 @@ class JobTracker:
     async def _settle_work(self, record: JobRecord, status: UnitStatus | None) -> bool:
         """Discard its secrets and keep what it has left, if it has run; return whether there is anything."""
         has_run = record.started_at is not None or (status is not None and status.started_at is not None)
+        if has_run and record.workflow_id:
+            await self._collect(record)
         keep = has_run and self._retention.keeps_work
         return await asyncio.to_thread(self._belongings.settle, record, keep=keep)
 
@@ -278,6 +339,7 @@ class JobTracker:
         job.forgotten.set()
         self._registry.announce_end(job.record.id)
         self._uids.give_back(job.record.uid)
+        self._networks.forget(job.record.id)
         self._registry.remove(job.record.id)
 
 

@@ -28,6 +28,13 @@ class UidPool:
             reason="NO_FREE_UID",
         )
 
+    def take_this(self, uid: int) -> bool:
+        """Take this uid, also one outside of the range; False if it is in use."""
+        if uid in self._taken:
+            return False
+        self._taken.add(uid)
+        return True
+
     def keep(self, uid: int) -> None:
         """Mark the uid of a job that was found running."""
         self._taken.add(uid)

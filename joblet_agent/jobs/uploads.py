@@ -4,7 +4,7 @@ import re
 from functools import partial
 from pathlib import Path
 
-from joblet_agent.errors import InvalidRequest
+from joblet_agent.errors import InvalidRequest, LimitReached
 from joblet_agent.jobs.check import quoted
 from joblet_agent.jobs.files import Delivery
 from joblet_agent.jobs.removal import remove_tree
@@ -13,7 +13,10 @@ from joblet_agent.jobs.tree import write_tree
 from joblet_agent.jobs.upload_check import MOST_TOLD, check_tree
 from joblet_agent.model.files import NewFile, Uploads
 from joblet_agent.model.job import JobSpec
+from joblet_agent.model.workspace import most_files
+from joblet_agent.units import format_bytes
 
+_BLOCK = 4096
 _UPLOAD_ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -33,30 +36,55 @@ def check_uploads(spec: JobSpec, uploads: Uploads, most_entries: int) -> None:
             reason="TWO_UPLOADS",
             hint="send all files the same way",
         )
-    if spec.work_size:
+    if spec.work_in_memory:
         raise InvalidRequest(
-            "cannot run job: files cannot be sent to a job with --work-size: its /work is memory of its own",
+            "cannot run job: files cannot be sent to a job with --work-size: its /work is memory of its own "
+            "here, where no project quotas can limit a directory",
             reason="UPLOADS_INTO_MEMORY",
             hint="leave --work-size out, or let the command fetch its files",
         )
     check_tree(uploads.files, most_entries)
+    _check_room(spec, sum(_on_disk(len(file.content)) for file in uploads.files), len(uploads.files))
 
 
 def bring_uploads(
-    uploads: Uploads, staging: UploadStaging, owner: str
+    spec: JobSpec, uploads: Uploads, staging: UploadStaging, owner: str
 ) -> tuple[tuple[str, ...], Delivery] | None:
     """Return the paths of the files that come with a job, and what puts them into its work directory.
 
     None when there are none. A staged upload is taken by this: whoever calls must let the delivery run.
-    Raises NotFound for an upload that is not there.
+    Raises NotFound for an upload that is not there, LimitReached for one that the workspace has no room for.
     """
     if uploads.staged_id:
+        upload = staging.look(uploads.staged_id, owner)
+        _check_room(spec, upload.total_bytes, upload.file_count)
         upload, directory = staging.take(uploads.staged_id, owner)
         return upload.paths, partial(_move, directory)
     if not uploads.files:
         return None
     paths = tuple(file.path for file in uploads.files if not file.is_directory)
     return paths[:MOST_TOLD], partial(_write, uploads.files)
+
+
+def _check_room(spec: JobSpec, size: int, files: int) -> None:
+    most = spec.resources.work_size
+    if not most:
+        return
+    if size > most:
+        what = f"its files take {size} bytes or more"
+    elif files > most_files(most):
+        what = f"it has {files} files, and at most {most_files(most)} go with that"
+    else:
+        return
+    raise LimitReached(
+        f"cannot run job: its work size is {format_bytes(most)}: {what}",
+        reason="UPLOADS_OVER_WORK_SIZE",
+        hint="send less, or ask for more with --work-size; the default is limits.default.work_size",
+    )
+
+
+def _on_disk(size: int) -> int:
+    return -(-size // _BLOCK) * _BLOCK
 
 
 def _move(staged: Path, work: Path) -> None:

@@ -13,6 +13,7 @@ from joblet_agent.jobs import files
 from joblet_agent.jobs.belongings import Belongings, NotDelivered
 from joblet_agent.jobs.files import Delivery
 from joblet_agent.jobs.launch import JobLauncher
+from joblet_agent.jobs.news import JobNews
 from joblet_agent.jobs.paths import AgentPaths
 from joblet_agent.jobs.registry import JobRegistry
 from joblet_agent.jobs.retention import Retention
@@ -37,6 +38,7 @@ class WaitingJobs:
         launcher: JobLauncher,
         belongings: Belongings,
         retention: Retention,
+        news: JobNews,
         paths: AgentPaths,
     ) -> None:
         self._registry = registry
@@ -44,6 +46,7 @@ class WaitingJobs:
         self._launcher = launcher
         self._belongings = belongings
         self._retention = retention
+        self._news = news
         self._paths = paths
         self._edits = asyncio.Lock()
         self._tasks = Tasks()
@@ -130,6 +133,7 @@ class WaitingJobs:
         await self._store.save(record)
         await self._belongings.discard_secrets(record)
         self._registry.announce_end(record.id)
+        self._news.ended(record)
         await asyncio.to_thread(files.remove_work, self._paths.job(record.id))
         self._retention.job_ended(record, has_files=False)
 

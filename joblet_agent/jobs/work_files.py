@@ -9,7 +9,7 @@ until they are closed (pieces.py).
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -55,13 +55,15 @@ def list_directory(top: Path, parts: Sequence[str]) -> Iterator[list[WorkFile]]:
             yield batch
 
 
-def read_tree(top: Path, parts: Sequence[str]) -> Iterator[FilePiece]:
+def read_tree(top: Path, parts: Sequence[str], shown: str = "/work") -> Generator[FilePiece, None, None]:
     """Yield a file of the workspace ``top``, or a directory with all that is below it.
+
+    ``shown`` is what errors call the workspace.
 
     A file is read up to the size that it has when it is opened, holes are left out. In a directory, links
     and what is no regular file come without content. Raises NotFound, InvalidRequest, LimitReached.
     """
-    with _Place(top, parts) as place:
+    with _Place(top, parts, shown) as place:
         status = os.fstat(place.descriptor)
         yield FilePiece(_work_file("", status))
         if stat.S_ISDIR(status.st_mode):
@@ -70,11 +72,22 @@ def read_tree(top: Path, parts: Sequence[str]) -> Iterator[FilePiece]:
             yield from _content(place.descriptor, status.st_size)
 
 
+def read_start(top: Path, parts: Sequence[str], most: int) -> bytes:
+    """Return the first bytes of a file of the workspace ``top``.
+
+    Raises NotFound, and InvalidRequest for what is no regular file.
+    """
+    with _Place(top, parts) as place:
+        if stat.S_ISDIR(os.fstat(place.descriptor).st_mode):
+            raise InvalidRequest(f"cannot read files: {place.shown}: it is a directory", reason="NOT_A_FILE")
+        return os.pread(place.descriptor, most, 0)
+
+
 class _Place:
     """The open descriptor of a path in a workspace: of a directory or a regular file, nothing else."""
 
-    def __init__(self, top: Path, parts: Sequence[str]) -> None:
-        self.shown = quoted("/".join(parts) or "/work")
+    def __init__(self, top: Path, parts: Sequence[str], shown: str = "/work") -> None:
+        self.shown = quoted("/".join(parts) or shown)
         self.descriptor = self._open(top, parts)
 
     def __enter__(self) -> "_Place":
@@ -112,7 +125,7 @@ class _Place:
             return NotFound(
                 f"cannot read files: there is no {self.shown}",
                 reason="FILE_NOT_FOUND",
-                hint="see: rnx job files",
+                hint="see what is there: list or fetch the directory",
             )
         if error.errno in {errno.ELOOP, errno.ENOTDIR}:
             return self._not_readable("it leads through a symbolic link, or through what is no directory")

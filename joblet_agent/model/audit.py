@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from joblet_agent.model.job import JobRecord
+from joblet_agent.model.workflow import Workflow
 
 
 class AuditResult(StrEnum):
@@ -28,7 +29,7 @@ class Subject:
     schedule_id: str = ""
     workflow_id: str = ""
     name: str = ""
-    """Of a network, a volume or a runtime."""
+    """Of a network, a volume, a runtime or the file of a workflow."""
     command: str = ""
     """The program, never its arguments: people write passwords there."""
 
@@ -63,4 +64,16 @@ def start_by_timer(record: JobRecord) -> AuditEntry:
         rpc=TIMER,
         result=AuditResult.DONE,
         subject=Subject(job_id=record.id, schedule_id=record.schedule_id, command=record.spec.command),
+    )
+
+
+def start_of_workflow_by_timer(workflow: Workflow) -> AuditEntry:
+    """Return the record of a workflow that was due."""
+    return AuditEntry(
+        caller=workflow.started_by,
+        role="",
+        address="",
+        rpc=TIMER,
+        result=AuditResult.DONE,
+        subject=Subject(workflow_id=workflow.id, schedule_id=workflow.schedule_id, name=workflow.file),
     )

@@ -17,18 +17,36 @@ A SCHEDULED job becomes PENDING when it is due.
 Must not know: proto messages, D-Bus names, SQL.
 """
 
-import uuid
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import NewType
 
+from joblet_agent.model.gpu import HeldGpus
+from joblet_agent.model.ids import JobId, new_job_id
 from joblet_agent.model.metrics import Usage
+from joblet_agent.model.network import Attachment, PublishedPort
 from joblet_agent.model.resources import NOTHING, Resources
+from joblet_agent.model.runtime import PinnedRuntime
+from joblet_agent.model.volume import HeldVolume, VolumeMount
 
-JobId = NewType("JobId", str)
-"""Lower-case version-4 UUID of 36 characters."""
+__all__ = [
+    "ExplainedProperty",
+    "Explanation",
+    "JobFilter",
+    "JobId",
+    "JobPage",
+    "JobRecord",
+    "JobSpec",
+    "JobState",
+    "LogQuery",
+    "Outcome",
+    "Reason",
+    "Token",
+    "age",
+    "new_job_id",
+]
 
 
 class JobState(StrEnum):
@@ -87,6 +105,10 @@ class JobSpec:
     environment: Mapping[str, str] = field(default_factory=dict)
     network: str = ""
     """Name of a network; empty for the configuration's default."""
+    bandwidth: int = 0
+    """Most bits per second on the network, each way; 0 for no limit."""
+    ports: tuple[PublishedPort, ...] = ()
+    """Ports of the host that lead to the job."""
     work_dir: str = ""
     """Absolute directory in the job; empty for ``/work``."""
     profile: str = ""
@@ -97,14 +119,19 @@ class JobSpec:
     """A start that was missed is left out instead of made up for."""
     resources: Resources = NOTHING
     """What the job may use; complete once jobs/limits.py has looked at it."""
-    work_size: int = 0
-    """Most bytes in ``/work``, which then is memory and gone with the job; 0 for a directory on disk."""
+    work_in_memory: bool = False
+    """``/work`` is memory of its ``work_size``, and gone with the job; else it is a directory on disk."""
     uploads: tuple[str, ...] = ()
     """The first paths of the files that came with the job (jobs/upload_check.py, MOST_TOLD)."""
     secret_environment: tuple[str, ...] = ()
     """Names of secret variables; their values are never in a record (jobs/secrets.py)."""
     secret_files: tuple[str, ...] = ()
     """Names of secret files."""
+    volumes: tuple[VolumeMount, ...] = ()
+    runtime: str = ""
+    """Runtime, as asked for; empty for none. Which one that is says the record."""
+    gpus: int = 0
+    """How many GPUs of the host, for itself alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +157,11 @@ class Token:
     digest: str
     """Hash of what was asked for: the same text with another request is a mistake."""
 
+    def asking_for(self, more: str) -> "Token":
+        """Return the token of a submission that asks for this, too."""
+        digest = hashlib.sha256(f"{self.digest} {more}".encode()).hexdigest()
+        return Token(self.text, digest)
+
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
@@ -140,6 +172,8 @@ class JobRecord:
     state: JobState
     created_at: datetime
     started_by: str = ""
+    role: str = ""
+    """Of who submitted it, then; empty in records of older agents."""
     uid: int = 0
     """Host uid and gid of the job's processes; 0 while none is assigned."""
     boot_id: str = ""
@@ -160,12 +194,28 @@ class JobRecord:
     """When it is or was due; None for a job that was to start at once."""
     schedule_id: str = ""
     """The recurring schedule that it is an occurrence of; empty for none."""
+    workflow_id: str = ""
+    """The workflow that it is a job of; empty for none. Its name is that of the member."""
+    dependencies: tuple[str, ...] = ()
+    """Names of the workflow's jobs that it has waited for."""
     usage: Usage | None = None
     """What an ended job used; None if nothing of it ran, or nobody knows."""
     unapplied_limits: tuple[str, ...] = ()
     """Limits that were changed, and that systemd may not have taken over yet."""
     token: Token | None = None
     """What its submission is known by, so that a repeated one finds it."""
+    attachment: Attachment | None = None
+    """Its place on a network; None while it has none, and once it has ended."""
+    volumes: tuple[HeldVolume, ...] = ()
+    """The volumes that it has, once it starts."""
+    runtime: PinnedRuntime | None = None
+    """The runtime whose tree is its root, from its acceptance on; None for a job without."""
+    pins: Mapping[str, PinnedRuntime] = field(default_factory=dict)
+    """Of what a schedule of workflows begins with: their runtimes, by what the file asks for."""
+    gpus: HeldGpus | None = None
+    """Its GPUs, once it starts; None for a job without."""
+    unknown: Mapping[tuple[str | int, ...], object] = field(default_factory=dict)
+    """What a newer agent stored with it and this one does not know, by its place; it stays in the record."""
 
     @property
     def has_secrets(self) -> bool:
@@ -209,10 +259,13 @@ class JobFilter:
     states: frozenset[JobState] = frozenset()
     id_prefix: str = ""
     name: str = ""
-    schedule_id: str = ""
-    """Only the occurrences of this recurring schedule."""
+    schedule_prefix: str = ""
+    """Only the occurrences of recurring schedules whose id begins so."""
+    created_since: datetime | None = None
     started_by: str = ""
     """Name of who submitted them."""
+    workflow_id: str = ""
+    """Only the jobs of exactly this workflow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,11 +286,6 @@ class Explanation:
     properties: tuple[ExplainedProperty, ...]
     systemd_run: str
     notes: tuple[str, ...] = ()
-
-
-def new_job_id() -> JobId:
-    """Return a fresh random id."""
-    return JobId(str(uuid.uuid4()))
 
 
 def age(since: datetime, now: datetime) -> timedelta:

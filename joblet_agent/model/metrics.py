@@ -22,6 +22,11 @@ class Sample:
     memory_peak: int = 0
     memory_limit: int = 0
     """The job's own ceiling; 0 for none."""
+    memory_anon: int = 0
+    """Of ``memory`` what its processes hold that is in no file, ``anon`` of memory.stat; below likewise."""
+    memory_file: int = 0
+    """Page cache: what the kernel can take back if it has to."""
+    memory_kernel: int = 0
     read_bytes: int = 0
     write_bytes: int = 0
     read_ops: int = 0

@@ -29,3 +29,5 @@ class Node:
     """The most that a job may ask for, by role."""
     unenforced: tuple[str, ...]
     """Options whose limits this host cannot enforce."""
+    has_workspace_quotas: bool = False
+    """Workspaces on disk are held to their size."""

@@ -1,4 +1,4 @@
-"""Recurring schedules: a calendar expression, and the job that starts whenever it is due.
+"""Recurring schedules: a calendar expression, and the job or the workflow that starts whenever it is due.
 
 Must not know: proto messages, D-Bus names, SQL.
 """
@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NewType
 
-from joblet_agent.model.job import JobId, JobRecord, JobSpec
+from joblet_agent.model.job import JobId, JobRecord, JobSpec, Token
 
 ScheduleId = NewType("ScheduleId", str)
 """Lower-case version-4 UUID of 36 characters."""
@@ -31,24 +31,38 @@ class Schedule:
     calendar: str
     """Calendar expression, systemd.time(7), as it was typed."""
     template: JobRecord
-    """What each of its jobs begins with; the id and the time of creation are the schedule's own."""
+    """What each of its jobs begins with; the id and the time of creation are the schedule's own.
+
+    Of a workflow it has the name, who asked for it, and the network that not everybody may use.
+    """
     is_paused: bool = False
     next_at: datetime | None = None
     """The next start; None while paused, and when the calendar has no more."""
     last_at: datetime | None = None
     """The newest start that was due, whether a job came of it or not."""
     last_job: JobId | None = None
+    """Or workflow: the newest that it has started."""
     started: int = 0
-    """Jobs it has started."""
+    """Jobs, or workflows, it has started."""
     skipped: int = 0
     """Starts that were left out."""
     skipped_reason: str = ""
     """Why the last of them was, for people."""
 
     @property
+    def is_of_workflows(self) -> bool:
+        """Say whether it starts workflows."""
+        return bool(self.template.workflow_id)
+
+    @property
     def spec(self) -> JobSpec:
         """What its jobs run."""
         return self.template.spec
+
+    @property
+    def token(self) -> Token | None:
+        """What its submission is known by; its jobs have none."""
+        return self.template.token
 
     @property
     def created_at(self) -> datetime:

@@ -8,7 +8,7 @@ certificates, CAs and revocation lists.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -17,11 +17,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from joblet_agent.errors import NotAuthenticated
 from joblet_agent.model.identity import Identity, Role
+from joblet_agent.pki.certificates import span_of
+from joblet_agent.pki.names import LOCAL, is_common_name, is_reserved
 
-RESERVED = "local"
-"""Name of who comes over a local socket; no certificate may have it, or begin with it and a colon."""
-
-_LONGEST_NAME = 64  # ub-common-name of RFC 5280
+_ASK_FOR_ANOTHER = "ask an administrator of the node for another one"
 _UNREADABLE = (
     ValueError,
     TypeError,
@@ -120,18 +119,20 @@ def check_time(verdict: Verdict, now: datetime) -> None:
 
 def refused(why: str, reason: str, hint: str | None = None) -> NotAuthenticated:
     """Return the error that refuses a certificate."""
-    return NotAuthenticated(f"cannot accept the client certificate: {why}", reason=reason, hint=hint)
+    return NotAuthenticated(
+        f"cannot accept the client certificate: {why}", reason=reason, hint=hint or _ASK_FOR_ANOTHER
+    )
 
 
 def _identity(certificate: x509.Certificate) -> Identity:
     names = _texts(certificate, NameOID.COMMON_NAME)
-    if len(names) != 1 or not names[0].isprintable() or not 0 < len(names[0].strip()) <= _LONGEST_NAME:
+    if len(names) != 1 or not is_common_name(names[0]):
         raise refused(
             "its subject must have exactly one name (CN), of printable characters", "CERTIFICATE_NAME"
         )
     name = names[0]
-    if name == RESERVED or name.startswith(f"{RESERVED}:"):
-        raise refused(f"the name {RESERVED} belongs to the local socket", "CERTIFICATE_NAME")
+    if is_reserved(name):
+        raise refused(f"the name {LOCAL} belongs to the local socket", "CERTIFICATE_NAME")
     units = _texts(certificate, NameOID.ORGANIZATIONAL_UNIT_NAME)
     if len(units) != 1:
         raise refused(
@@ -170,23 +171,13 @@ def _check_purpose(certificate: x509.Certificate) -> None:
 def _checked_issue(certificate: x509.Certificate, trust: Trust) -> tuple[datetime, datetime]:
     """Return from when to when both the certificate and its CA are valid."""
     if (certificate.issuer.public_bytes(), certificate.serial_number) in trust.revoked:
-        raise refused(
-            "it has been revoked",
-            "CERTIFICATE_REVOKED",
-            "ask an administrator for a new one",
-        )
-    spans = [_span(ca) for ca in trust.authorities if _has_signed(ca, certificate)]
+        raise refused("it has been revoked", "CERTIFICATE_REVOKED")
+    spans = [span_of(ca) for ca in trust.authorities if _has_signed(ca, certificate)]
     if not spans:
         raise refused("no CA of this node has signed it", "CERTIFICATE_UNKNOWN_CA")
-    own = _span(certificate)
-    since, until = max(spans, key=lambda span: span[1])
-    return max(own[0], since), min(own[1], until)
-
-
-def _span(certificate: x509.Certificate) -> tuple[datetime, datetime]:
-    if hasattr(certificate, "not_valid_after_utc"):  # from cryptography 42 on
-        return certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    return certificate.not_valid_before.replace(tzinfo=UTC), certificate.not_valid_after.replace(tzinfo=UTC)
+    own = span_of(certificate)
+    longest = max(spans, key=lambda span: span.until)
+    return max(own.since, longest.since), min(own.until, longest.until)
 
 
 def _has_signed(ca: x509.Certificate, certificate: x509.Certificate) -> bool:

@@ -1,15 +1,19 @@
 """AgentService on the wire: what this agent offers beyond the published definition."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 
+from joblet_agent import __version__
 from joblet_agent.errors import InvalidRequest
+from joblet_agent.model.certificate import CertificateLife
 from joblet_agent.pb import joblet_pb2 as pb
 from joblet_agent.rpc.auth import caller
-from joblet_agent.rpc.convert import explanation_to_proto, filter_from_proto, job_to_proto
+from joblet_agent.rpc.convert import explanation_to_proto, filter_from_proto, job_to_proto, rfc3339
 from joblet_agent.rpc.files import FileServicer
 from joblet_agent.rpc.handlers import Context
 from joblet_agent.rpc.limits import all_limit_fields, changes_from_proto, node_to_proto
+from joblet_agent.rpc.lives import lives_to_proto
 from joblet_agent.rpc.metrics import running_to_proto
 from joblet_agent.rpc.services import Files, Jobs, Nodes, Watches
 from joblet_agent.rpc.visibility import owner
@@ -22,11 +26,19 @@ MOST_PAGE = 10_000
 class AgentServicer(FileServicer):
     """The methods of AgentService."""
 
-    def __init__(self, jobs: Jobs, watches: Watches, node: Nodes, files: Files) -> None:
+    def __init__(
+        self,
+        jobs: Jobs,
+        watches: Watches,
+        node: Nodes,
+        files: Files,
+        lives: Callable[[], Sequence[CertificateLife]],
+    ) -> None:
         super().__init__(files)
         self._jobs = jobs
         self._watches = watches
         self._node = node
+        self._lives = lives
 
     async def ExplainJob(self, request: pb.ExplainJobRequest, context: Context) -> pb.ExplainJobResponse:
         """Tell which unit a job is, and why."""
@@ -43,8 +55,13 @@ class AgentServicer(FileServicer):
         )
 
     async def GetNode(self, request: pb.GetNodeRequest, context: Context) -> pb.GetNodeResponse:
-        """Tell what the node has and allows."""
-        return node_to_proto(await self._node.describe())
+        """Tell what the node has and allows, and who asks."""
+        reply = node_to_proto(await self._node.describe())
+        reply.version = __version__
+        reply.time = rfc3339(datetime.now(UTC), timespec="microseconds")
+        reply.caller_name, reply.caller_role = caller().name, caller().role.value
+        reply.certificates.extend(lives_to_proto(self._lives(), datetime.now(UTC)))
+        return reply
 
     async def QueryJobs(self, request: pb.QueryJobsRequest, context: Context) -> pb.QueryJobsResponse:
         """Return one page of the jobs that fit."""

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, asynccontextmanager
 from contextvars import ContextVar
 from functools import partial
 
+from joblet_agent.config import ViewerConfig
 from joblet_agent.errors import NotAuthenticated, NotPermitted
 from joblet_agent.model.identity import Identity, Permission, Role, allows
 from joblet_agent.rpc.handlers import Context, Handler, Interceptor, guarded
@@ -75,6 +76,34 @@ ACCESS = {
     "AgentService/ResumeJob": Permission.RUN,
     "AgentService/KillJob": Permission.RUN,
     "AgentService/ExecInJob": Permission.RUN,
+    "AgentService/GetNetworks": Permission.READ,
+    "AgentService/GetVolumes": Permission.READ,
+    "AgentService/GrowVolume": Permission.MANAGE,
+    "AgentService/PutVolumeFiles": Permission.RUN,
+    "AgentService/DownloadVolumeFile": Permission.FILES,
+    "AgentService/SnapshotVolume": Permission.MANAGE,
+    "AgentService/RestoreVolume": Permission.MANAGE,
+    "AgentService/RemoveVolumeSnapshot": Permission.MANAGE,
+    # Changes nothing, but tells whether its caller could run the workflow, and costs the agent as much.
+    "AgentService/CheckWorkflow": Permission.RUN,
+    "AgentService/WatchWorkflow": Permission.READ,
+    "AgentService/StopWorkflow": Permission.RUN,
+    "AgentService/CancelWorkflow": Permission.RUN,
+    "AgentService/PauseWorkflow": Permission.RUN,
+    "AgentService/ResumeWorkflow": Permission.RUN,
+    "AgentService/RetryWorkflow": Permission.RUN,
+    "AgentService/DeleteWorkflow": Permission.RUN,
+    # Asks package archives, or a registry at an address that the caller gives.
+    "AgentService/LockRuntime": Permission.MANAGE,
+    "AgentService/GetOfferedRuntimes": Permission.MANAGE,
+    "AgentService/GetRuntimeBuilds": Permission.READ,
+    "AgentService/FollowRuntimeBuild": Permission.READ,
+    "AgentService/CancelRuntimeBuild": Permission.MANAGE,
+    # Changes nothing, but reads gigabytes.
+    "AgentService/VerifyRuntime": Permission.RUN,
+    "AgentService/GcRuntimes": Permission.MANAGE,
+    "AgentService/ExportRuntime": Permission.FILES,
+    "AgentService/ImportRuntime": Permission.MANAGE,
     "grpc.health.v1.Health/Check": Permission.READ,
     "grpc.health.v1.Health/Watch": Permission.READ,
     "grpc.reflection.v1.ServerReflection/ServerReflectionInfo": Permission.INSPECT,
@@ -122,11 +151,11 @@ class AuthInterceptor(Interceptor):
     """Let a method see a request only when its caller may call it. Comes before the request is decoded."""
 
     def __init__(
-        self, authenticate: Authenticator, attend: Attend | None = None, *, viewer_files: bool = False
+        self, config: ViewerConfig, authenticate: Authenticator, attend: Attend | None = None
     ) -> None:
+        self._config = config
         self._authenticate = authenticate
         self._attend = attend
-        self._viewer_files = viewer_files
 
     def wrapped(self, handler: Handler, method: str) -> Handler:
         """Return the handler behind the check; a stream also ends when its caller's certificate does."""
@@ -139,7 +168,7 @@ class AuthInterceptor(Interceptor):
     async def _admitted(self, method: str, context: Context) -> AsyncIterator[None]:
         identity = self._authenticate(context)
         _CALLER.set(identity)  # never reset: grpc runs each RPC in a task, and so a context, of its own
-        authorise(identity, method, viewer_files=self._viewer_files)
+        authorise(identity, method, viewer_files=self._config.files)
         yield
 
     @asynccontextmanager

@@ -8,7 +8,9 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
+from joblet_agent.config import RpcConfig
 from joblet_agent.errors import HostUnavailable, LimitReached
 from joblet_agent.rpc.auth import caller
 from joblet_agent.rpc.handlers import Context, Handler, Interceptor, guarded
@@ -23,21 +25,28 @@ class CallLimit(Interceptor):
     Comes after the caller is authenticated: who is refused takes nobody's place.
     """
 
-    def __init__(self, most: int, most_per_client: int) -> None:
-        self._most = most
-        self._most_per_client = most_per_client
+    def __init__(self, config: RpcConfig) -> None:
+        self._config = config
         self._calls: Counter[str] = Counter()
-        self._streams: set[asyncio.Timeout] = set()
+        self._streams: dict[asyncio.Timeout, asyncio.Task[Any]] = {}
+        self._is_ending = False
 
     def wrapped(self, handler: Handler, method: str) -> Handler:
         """Return the handler, refusing calls beyond the limit."""
         is_stream = handler.request_streaming or handler.response_streaming
         return guarded(handler, self._stream if is_stream else self._call)
 
-    def end_streams(self) -> None:
-        """Answer every stream that runs with UNAVAILABLE: followers come back to the next agent."""
+    async def end_streams(self, within: float) -> None:
+        """Answer every stream, from now on, with UNAVAILABLE: followers come back to the next agent.
+
+        Returns when those that run have their answer, after ``within`` seconds at the latest: who does not
+        read cannot be told.
+        """
+        self._is_ending = True
         for stream in self._streams:
             stream.reschedule(asyncio.get_running_loop().time())
+        if self._streams:
+            await asyncio.wait(self._streams.values(), timeout=within)
 
     @asynccontextmanager
     async def _call(self, context: Context) -> AsyncIterator[None]:
@@ -46,27 +55,27 @@ class CallLimit(Interceptor):
 
     @asynccontextmanager
     async def _stream(self, context: Context) -> AsyncIterator[None]:
+        if self._is_ending:
+            raise _stopping()
+        task = asyncio.current_task()
+        assert task is not None
         stream = asyncio.timeout(None)
         try:
             with self._counted(context):
                 async with stream:
-                    self._streams.add(stream)
+                    self._streams[stream] = task  # grpc's, which ends when the answer is sent
                     try:
                         yield
                     finally:
-                        self._streams.discard(stream)
+                        del self._streams[stream]
         except TimeoutError:
             if not stream.expired():
                 raise
-            raise HostUnavailable(
-                "cannot go on: the agent is stopping",
-                reason="AGENT_STOPPING",
-                hint="jobs keep running; try again when the agent is back",
-            ) from None
+            raise _stopping() from None
 
     @contextmanager
     def _counted(self, context: Context) -> Iterator[None]:
-        client = _client(context)
+        client = client_of(context)
         self._check(self._calls[client])
         self._calls[client] += 1
         try:
@@ -77,15 +86,15 @@ class CallLimit(Interceptor):
                 del self._calls[client]
 
     def _check(self, own: int) -> None:
-        if own >= self._most_per_client:
+        if own >= self._config.max_per_client:
             raise LimitReached(
                 f"cannot serve the call: {own} calls of yours are being served already (rpc.max_per_client)",
                 reason="TOO_MANY_OF_CLIENT",
                 hint="end followers that nobody reads, or make fewer calls at a time",
             )
-        total = self._calls.total()
-        kept_back = self._most // _SHARE if own >= max(self._most // _SHARE**2, 1) else 0
-        if total >= self._most - kept_back:
+        total, most = self._calls.total(), self._config.max_concurrent
+        kept_back = most // _SHARE if own >= max(most // _SHARE**2, 1) else 0
+        if total >= most - kept_back:
             raise LimitReached(
                 f"cannot serve the call: {total} calls are being served already (rpc.max_concurrent)",
                 reason="TOO_MANY_CALLS",
@@ -93,8 +102,16 @@ class CallLimit(Interceptor):
             )
 
 
-def _client(context: Context) -> str:
-    """Return whom the call counts for; a name in a certificate never counts for a local socket."""
+def _stopping() -> HostUnavailable:
+    return HostUnavailable(
+        "cannot go on: the agent is stopping",
+        reason="AGENT_STOPPING",
+        hint="jobs keep running; try again when the agent is back",
+    )
+
+
+def client_of(context: Context) -> str:
+    """Return whom a call of a known caller counts for; a certificate's name never counts for a socket."""
     identity = caller()
     kind = "local" if context.peer().startswith("unix:") else "certificate"
     return f"{kind} {identity.role} {identity.name}"

@@ -1,5 +1,6 @@
 """Proto messages to model values and back, without logic."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from joblet_agent.errors import InvalidRequest
@@ -15,17 +16,21 @@ from joblet_agent.model.job import (
     LogQuery,
     Outcome,
 )
-from joblet_agent.model.metrics import Usage
+from joblet_agent.model.network import BuiltIn
+from joblet_agent.model.runtime import PinnedRuntime
 from joblet_agent.model.secrets import Secrets
 from joblet_agent.pb import joblet_pb2 as pb
 from joblet_agent.rpc.limits import all_limit_fields, limit_fields, resources_from_proto, timeout_text
 from joblet_agent.rpc.offered import refuse_options
+from joblet_agent.rpc.ports import addresses_to_proto, bandwidth_from_proto, port_from_proto, port_to_proto
+from joblet_agent.volumes.check import parse_mounts
 
 DEFAULT_WORK_DIR = "/work"
 HIDDEN = "***"
 PID_ISOLATION = "namespace"
 """Every job has a PID namespace (units/joblet-launch)."""
 
+_ID_LENGTH = 36
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NOT_ENDED = Outcome(JobState.RUNNING)
 
@@ -39,17 +44,21 @@ def spec_from_proto(request: pb.RunJobRequest) -> JobSpec:
         name=request.name,
         environment=dict(request.environment),
         network=request.network,
+        bandwidth=bandwidth_from_proto(request.bandwidth, "cannot run job"),
+        ports=tuple(map(port_from_proto, request.ports)),
         work_dir=request.work_dir,
         resources=resources_from_proto(request),
-        work_size=request.work_size,
         profile=request.profile,
         schedule=request.schedule,
         skip_missed=request.skip_missed,
+        volumes=parse_mounts(request.volumes),
+        runtime=request.runtime,
+        gpus=request.gpu_count,
     )
 
 
-def uploads_from_proto(request: pb.RunJobRequest) -> Uploads:
-    """Return the files that come with the job."""
+def uploads_from_proto(sent: Iterable[pb.FileUpload], upload_id: str) -> Uploads:
+    """Return the files that come with a request, or came before it."""
     files = tuple(
         NewFile(
             path=each.path,
@@ -58,9 +67,9 @@ def uploads_from_proto(request: pb.RunJobRequest) -> Uploads:
             size=len(each.content),
             content=each.content,
         )
-        for each in request.uploads
+        for each in sent
     )
-    return Uploads(files=files, staged_id=request.upload_id)
+    return Uploads(files=files, staged_id=upload_id)
 
 
 def secrets_from_proto(request: pb.RunJobRequest) -> Secrets:
@@ -73,7 +82,7 @@ def log_query_from_proto(request: pb.GetJobLogsRequest) -> LogQuery:
     tail_lines = {0: None, -1: 0}.get(request.tail_lines, request.tail_lines)
     return LogQuery(
         offset=request.offset,
-        since=_EPOCH + timedelta(microseconds=request.since_time // 1000) if request.since_time else None,
+        since=_since(request.since_time),
         tail_lines=tail_lines,
         grep=request.grep,
         follow=not request.no_follow,
@@ -83,16 +92,41 @@ def log_query_from_proto(request: pb.GetJobLogsRequest) -> LogQuery:
 
 def filter_from_proto(request: pb.QueryJobsRequest) -> JobFilter:
     """Return which jobs are wanted. Raises InvalidRequest for what no job can match."""
-    prefix = request.uuid_prefix.lower()
+    return JobFilter(
+        states=frozenset(_state(word) for word in request.states),
+        id_prefix=_id_prefix(request.uuid_prefix, "job"),
+        name=request.name,
+        schedule_prefix=_id_prefix(request.schedule_uuid_prefix, "schedule"),
+        created_since=_since(request.created_since),
+        workflow_id=_whole_id(request.workflow_uuid, "workflow"),
+    )
+
+
+def _id_prefix(given: str, noun: str) -> str:
+    prefix = given.lower()
     if prefix and not is_id_prefix(prefix):
         raise InvalidRequest(
-            f"cannot list jobs: no job id begins with {quoted(prefix)}",
-            reason="INVALID_JOB_ID",
+            f"cannot list jobs: no {noun} id begins with {quoted(prefix)}",
+            reason=f"INVALID_{noun.upper()}_ID",
             hint="ids are UUIDs; any number of their first characters will do",
         )
-    return JobFilter(
-        states=frozenset(_state(word) for word in request.states), id_prefix=prefix, name=request.name
-    )
+    return prefix
+
+
+def _whole_id(given: str, noun: str) -> str:
+    whole = _id_prefix(given, noun)
+    if whole and len(whole) < _ID_LENGTH:
+        raise InvalidRequest(
+            f"cannot list jobs: {quoted(given)} is no {noun} id, but the beginning of one",
+            reason=f"INVALID_{noun.upper()}_ID",
+            hint=f"here the id of a {noun} must be whole",
+        )
+    return whole
+
+
+def _since(unix_ns: int) -> datetime | None:
+    """Return the time; one before 1970 is before everything."""
+    return _EPOCH + timedelta(microseconds=unix_ns // 1000) if unix_ns > 0 else None
 
 
 def _state(word: str) -> JobState:
@@ -156,6 +190,12 @@ def job_to_proto(record: JobRecord, *, queue_position: int) -> pb.Job:
         created_time=rfc3339(record.created_at, timespec="microseconds"),
         profile=record.spec.profile,
         schedule_uuid=record.schedule_id,
+        workflow_uuid=record.workflow_id,
+        dependencies=record.dependencies,
+        runtime=record.spec.runtime,
+        pinned_runtime=runtime_to_proto(record.runtime),
+        gpu_count=record.spec.gpus,
+        gpu_indices=record.gpus.indices if record.gpus else (),
         max_tasks=record.spec.resources.max_tasks,
         timeout=timeout_text(record.spec.resources.timeout),
         **limit_fields(record.spec.resources),
@@ -171,9 +211,11 @@ def status_to_proto(
     queue_position: int,
     has_files: bool = False,
     work_bytes: int = 0,
+    metrics: pb.JobMetricsEvent | None = None,
+    trouble: str = "",
 ) -> pb.GetJobStatusResponse:
-    """Return the full record of one job."""
-    outcome = record.outcome or _NOT_ENDED
+    """Return the full record of one job; ``trouble`` is what is wrong with one that goes on all the same."""
+    outcome = record.outcome or Outcome(JobState.RUNNING, message=trouble)
     return pb.GetJobStatusResponse(
         uuid=record.id,
         name=record.spec.name,
@@ -187,9 +229,17 @@ def status_to_proto(
         environment=record.spec.environment,
         secret_environment=dict.fromkeys(record.spec.secret_environment, HIDDEN),
         network=record.spec.network,
+        addresses=addresses_to_proto(record.attachment),
+        bandwidth=record.spec.bandwidth,
+        ports=map(port_to_proto, record.spec.ports),
+        volumes=map(str, record.spec.volumes),
+        runtime=record.spec.runtime,
+        pinned_runtime=runtime_to_proto(record.runtime),
+        gpu_count=record.spec.gpus,
+        gpu_indices=record.gpus.indices if record.gpus else (),
         work_dir=record.spec.work_dir or DEFAULT_WORK_DIR,
         uploads=record.spec.uploads,
-        work_size=record.spec.work_size,
+        work_in_memory=record.spec.work_in_memory,
         has_files=has_files,
         work_bytes=work_bytes,
         reason=outcome.reason.value,
@@ -205,16 +255,27 @@ def status_to_proto(
         started_by=record.started_by,
         profile=record.spec.profile,
         schedule_uuid=record.schedule_id,
+        workflow_uuid=record.workflow_id,
+        dependencies=record.dependencies,
         schedule=record.spec.schedule,
         secret_files=record.spec.secret_files,
-        usage=usage_to_proto(record.usage),
+        usage=usage_to_proto(record),
+        metrics=metrics,
         paused=record.paused,
         **all_limit_fields(record.spec.resources),
     )
 
 
-def usage_to_proto(usage: Usage | None) -> pb.JobUsage | None:
-    """Return the final figures; None stays None."""
+def runtime_to_proto(runtime: PinnedRuntime | None) -> pb.JobRuntime | None:
+    """Return which runtime a job has; None if it has none."""
+    if runtime is None:
+        return None
+    return pb.JobRuntime(name=runtime.name, version=runtime.version, digest=runtime.digest)
+
+
+def usage_to_proto(record: JobRecord) -> pb.JobUsage | None:
+    """Return the final figures; None if there are none."""
+    usage = record.usage
     if usage is None:
         return None
     return pb.JobUsage(
@@ -230,6 +291,7 @@ def usage_to_proto(usage: Usage | None) -> pb.JobUsage | None:
         memory_stalled_usec=usage.memory_stalled_usec,
         io_stalled_usec=usage.io_stalled_usec,
         partial=usage.is_partial,
+        net_uncounted=record.spec.network == BuiltIn.HOST,
     )
 
 

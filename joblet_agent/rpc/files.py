@@ -40,7 +40,7 @@ class FileServicer:
         pieces = await self._files.download(request.uuid, request.path)
         try:
             async for piece in pieces:
-                await context.write(_piece_to_proto(piece))
+                await context.write(piece_to_proto(piece))
         finally:
             await pieces.aclose()
 
@@ -77,7 +77,8 @@ def _file_to_proto(file: WorkFile) -> pb.JobFile:
     )
 
 
-def _piece_to_proto(piece: FilePiece) -> pb.FileChunk:
+def piece_to_proto(piece: FilePiece) -> pb.FileChunk:
+    """Return one message of a download."""
     return pb.FileChunk(
         file=_file_to_proto(piece.file) if piece.file else None,
         offset=piece.offset,

@@ -6,8 +6,8 @@ the collector finds it. So ``behaviour(request, context)`` is awaited in all cas
 ``request`` is an asynchronous iterator of requests.
 """
 
-from abc import abstractmethod
-from collections.abc import Awaitable, Callable
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,32 +18,47 @@ if TYPE_CHECKING:  # generic in the stubs only
     Context = grpc.aio.ServicerContext[Any, Any]
     Handler = grpc.RpcMethodHandler[Any, Any]
     GenericHandler = grpc.GenericRpcHandler[Any, Any]
-    _ServerInterceptor = grpc.aio.ServerInterceptor[Any, Any]
 else:
     Context = grpc.aio.ServicerContext
     Handler = grpc.RpcMethodHandler
     GenericHandler = grpc.GenericRpcHandler
-    _ServerInterceptor = grpc.aio.ServerInterceptor
 
 Behaviour = Callable[[Any, Context], Awaitable[Any]]
 Guard = Callable[[Context], AbstractAsyncContextManager[None]]
 
 
-class Interceptor(_ServerInterceptor):
+class Interceptor(ABC):
     """Puts something around every method."""
-
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler:
-        """Return the method's handler, wrapped; None, as grpc wants it, for a method that does not exist."""
-        handler = await continuation(handler_call_details)
-        return handler and self.wrapped(handler, _path(handler_call_details.method))
 
     @abstractmethod
     def wrapped(self, handler: Handler, method: str) -> Handler:
         """Return the handler of ``method`` (``Service/Method``) with what this interceptor adds."""
+
+
+class InterceptedHandlers(GenericHandler):
+    """The methods of some handlers, each with all interceptors around it, the first of them outermost.
+
+    grpc would put them around a method again at each call, which takes longer than most calls.
+    """
+
+    def __init__(self, handlers: Sequence[GenericHandler], interceptors: Sequence[Interceptor]) -> None:
+        self._handlers = handlers
+        self._interceptors = interceptors
+        self._methods: dict[str, Handler] = {}
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
+        """Return the method's handler; None, as grpc wants it, for a method that does not exist."""
+        method = handler_call_details.method
+        if method not in self._methods:
+            handler = next(
+                filter(None, (each.service(handler_call_details) for each in self._handlers)), None
+            )
+            if handler is None:
+                return None
+            for interceptor in reversed(self._interceptors):
+                handler = interceptor.wrapped(handler, _path(method))
+            self._methods[method] = handler
+        return self._methods[method]
 
 
 def _path(method: str) -> str:

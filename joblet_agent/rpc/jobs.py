@@ -1,10 +1,8 @@
 """JobService on the wire: proto to model, one service call, model to proto."""
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator
 
-from joblet_agent.errors import LimitReached
 from joblet_agent.jobs.logs import LogChunk
 from joblet_agent.model.job import JobFilter, JobRecord
 from joblet_agent.model.metrics import MetricsQuery
@@ -21,14 +19,12 @@ from joblet_agent.rpc.convert import (
     uploads_from_proto,
 )
 from joblet_agent.rpc.handlers import Context
+from joblet_agent.rpc.long_answer import PAGE, LongAnswer
 from joblet_agent.rpc.metrics import metrics_query_from_proto, reading_to_proto
-from joblet_agent.rpc.schedules import check_recurring, created_to_proto, is_recurring
+from joblet_agent.rpc.schedules import created_to_proto, is_recurring
 from joblet_agent.rpc.services import Jobs, Schedules
 from joblet_agent.rpc.tokens import token_from_proto
 from joblet_agent.rpc.visibility import owner
-
-LIST_PAGE = 500
-"""Jobs that ListJobs converts at a stretch: the event loop is free again every few milliseconds."""
 
 
 class JobServicer:
@@ -41,16 +37,12 @@ class JobServicer:
 
     async def RunJob(self, request: pb.RunJobRequest, context: Context) -> pb.RunJobResponse:
         """Accept a job, or a recurring schedule of jobs."""
-        if is_recurring(request):
-            check_recurring(request)
-            return created_to_proto(await self._schedules.create(spec_from_proto(request), caller()))
-        record = await self._jobs.run(
-            spec_from_proto(request),
-            caller(),
-            uploads_from_proto(request),
-            secrets=secrets_from_proto(request),
-            token=token_from_proto(request),
-        )
+        wanted = spec_from_proto(request), caller(), uploads_from_proto(request.uploads, request.upload_id)
+        secrets = secrets_from_proto(request)
+        if is_recurring(request.schedule):
+            token = token_from_proto(request, is_recurring=True)
+            return created_to_proto(await self._schedules.create(*wanted, secrets=secrets, token=token))
+        record = await self._jobs.run(*wanted, secrets=secrets, token=token_from_proto(request))
         return started_to_proto(record, queue_position=self._jobs.queue_position(record.id))
 
     async def GetJobStatus(
@@ -58,13 +50,16 @@ class JobServicer:
     ) -> pb.GetJobStatusResponse:
         """Return the full record of one job."""
         record = await self._jobs.get(request.uuid)
+        use = await self._jobs.use(record)
         return status_to_proto(
             record,
+            metrics=None if use is None else reading_to_proto(record, use),
             unit=self._jobs.unit_name(record.id),
             log_size=self._jobs.log_size(record.id),
             queue_position=self._jobs.queue_position(record.id),
             has_files=self._jobs.has_files(record),
             work_bytes=self._jobs.work_bytes(record.id),
+            trouble=self._jobs.trouble(record.id),
         )
 
     async def StopJob(self, request: pb.StopJobRequest, context: Context) -> pb.StopJobResponse:
@@ -118,42 +113,29 @@ class JobServicer:
         await self._send_metrics(request.job_uuid, query, context)
 
     async def _send_metrics(self, given: str, query: MetricsQuery, context: Context) -> None:
-        job_id, readings = await self._jobs.metrics(given, query)
+        record, readings = await self._jobs.metrics(given, query)
         try:
             await context.send_initial_metadata(())  # tells a follower that the job exists
             async for reading in readings:
-                await context.write(reading_to_proto(job_id, reading))
+                await context.write(reading_to_proto(record, reading))
         finally:  # at once, not when the collector finds it
             if isinstance(readings, AsyncGenerator):
                 await readings.aclose()
 
     async def ListJobs(self, request: pb.EmptyRequest, context: Context) -> bytes:
-        """Return all jobs: the serialized Jobs message, made page by page.
-
-        Serialized lists may be strung together (Protocol Buffers, "Encoding", "Last One Wins"), so no page
-        need stay in memory as messages.
-        """
-        pages: list[bytes] = []
-        size, token = 0, ""
+        """Return all jobs: the serialized Jobs message, made page by page."""
+        hint = "list page by page (AgentService.QueryJobs), or delete ended jobs"
+        answer = LongAnswer(self._most_message, "list jobs", hint)
+        token = ""
         while True:
-            page = await self._jobs.page(JobFilter(started_by=owner()), size=LIST_PAGE, token=token)
-            pages.append(pb.Jobs(jobs=map(self._row, page.jobs)).SerializeToString())
-            size, token = size + len(pages[-1]), page.next_token
-            self._check_list(size)
+            page = await self._jobs.page(JobFilter(started_by=owner()), size=PAGE, token=token)
+            await answer.add(pb.Jobs(jobs=map(self._row, page.jobs)))
+            token = page.next_token
             if not token:
-                return b"".join(pages)
-            await asyncio.sleep(0)  # others first: a store that has the page at hand does not wait
+                return answer.whole()
 
     def _row(self, record: JobRecord) -> pb.Job:
         return job_to_proto(record, queue_position=self._jobs.queue_position(record.id))
-
-    def _check_list(self, size: int) -> None:
-        if size > self._most_message:
-            raise LimitReached(
-                f"cannot list jobs: the list is larger than a message of {self._most_message} bytes",
-                reason="LIST_TOO_LARGE",
-                hint="list page by page (AgentService.QueryJobs), or delete ended jobs",
-            )
 
 
 def chunk_to_wire(chunk: LogChunk) -> bytes:

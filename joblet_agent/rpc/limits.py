@@ -6,9 +6,9 @@ from typing import Any
 from joblet_agent.errors import InvalidRequest
 from joblet_agent.jobs.check import quoted
 from joblet_agent.model.node import Node
-from joblet_agent.model.resources import NOTHING, Resources, parse_timeout
-from joblet_agent.model.units import MIB, format_duration
+from joblet_agent.model.resources import NOTHING, Resources
 from joblet_agent.pb import joblet_pb2 as pb
+from joblet_agent.units import MIB, format_duration, parse_timeout
 
 
 def resources_from_proto(request: pb.RunJobRequest) -> Resources:
@@ -23,6 +23,7 @@ def resources_from_proto(request: pb.RunJobRequest) -> Resources:
         nice=request.nice,
         cpu_weight=request.cpu_weight,
         io_weight=request.io_weight,
+        work_size=request.work_size,
     )
 
 
@@ -57,6 +58,7 @@ def all_limit_fields(resources: Resources) -> dict[str, Any]:
         "nice": resources.nice,
         "cpu_weight": resources.cpu_weight,
         "io_weight": resources.io_weight,
+        "work_size": resources.work_size,
     }
 
 
@@ -88,6 +90,7 @@ def node_to_proto(node: Node) -> pb.GetNodeResponse:
         defaults=pb.Limits(**all_limit_fields(node.defaults)),
         maxima={role: pb.Limits(**all_limit_fields(most)) for role, most in node.maxima.items()},
         unenforced=node.unenforced,
+        workspace_quotas=node.has_workspace_quotas,
     )
 
 

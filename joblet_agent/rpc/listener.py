@@ -10,14 +10,16 @@ import grpc.aio
 from joblet_agent.config import ListenerConfig, Listening
 from joblet_agent.errors import HostUnavailable
 from joblet_agent.rpc.auth import Attend, Authenticator
+from joblet_agent.rpc.connections import Connections
+from joblet_agent.rpc.expiry import ExpiryWatch
 from joblet_agent.rpc.tls import NEEDED, Certificates
 
 if TYPE_CHECKING:
     from joblet_agent.rpc.certificates import CertificateAuthenticator
     from joblet_agent.rpc.material import Material
 
-Serving = Callable[[Authenticator, Attend], grpc.aio.Server]
-"""Makes a server of all services that knows its callers in this way."""
+Serving = Callable[[Authenticator, Attend, Connections], grpc.aio.Server]
+"""Makes a server of all services that knows its callers in this way, and tells of the connections' use."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -32,6 +34,7 @@ class NetworkListener:
         self._server: grpc.aio.Server | None = None
         self._authenticator: CertificateAuthenticator | None = None
         self._beginning: asyncio.Task[None] | None = None
+        self._expiry = ExpiryWatch()
 
     @property
     def target(self) -> str:
@@ -46,6 +49,7 @@ class NetworkListener:
         """
         await self._certificates.open()
         self._certificates.listen(self._on_material)
+        self._expiry.follow(self._certificates.lives)
         must = self._config.enabled is Listening.YES
         if self._certificates.material is not None:
             try:
@@ -60,11 +64,13 @@ class NetworkListener:
                 f"cannot listen on {self.target}: there are no certificates in {directory} that can be used: "
                 + (self._certificates.complaint or f"{', '.join(NEEDED)} are needed"),
                 reason="NO_CERTIFICATES",
-                hint="put ca.crt, server.crt and server.key there, or set listener.enabled: auto",
+                hint="make them with joblet-agent pki init or a CA of yours (journalctl -u "
+                "joblet-agent-certificates says why there are none yet), or set listener.enabled: auto",
             )
 
     async def stop(self, grace_seconds: float) -> None:
         """Listen no more."""
+        self._expiry.close()
         await self._certificates.close()
         if self._beginning is not None:
             await asyncio.wait([self._beginning])
@@ -72,6 +78,7 @@ class NetworkListener:
             await self._server.stop(grace_seconds)
 
     def _on_material(self, material: "Material") -> None:
+        self._expiry.follow(material.lives)
         if self._authenticator is not None:
             self._authenticator.trust(material.trust)
         elif self._beginning is None or self._beginning.done():
@@ -87,15 +94,17 @@ class NetworkListener:
         from joblet_agent.rpc.certificates import CertificateAuthenticator  # noqa: PLC0415 - see tls.py
 
         authenticator = CertificateAuthenticator(material.trust)
-        server = self._serving(authenticator, authenticator.attend)
+        connections = Connections(self._config.port, self._config.max_connections)
+        server = self._serving(authenticator, authenticator.attend, connections)
         try:
-            server.add_secure_port(self.target, self._certificates.credentials())
+            server.add_secure_port(self.target, self._certificates.credentials(connections.arrived))
         except RuntimeError as error:
             raise HostUnavailable(
                 f"cannot listen on {self.target}: {error}",
                 reason="CANNOT_LISTEN",
                 hint="see who has the port: ss -ltnp; or set listener.port",
             ) from error
+        connections.set_up()
         await server.start()
         self._server, self._authenticator = server, authenticator
         if self._certificates.material is not None:  # perhaps others than a moment ago

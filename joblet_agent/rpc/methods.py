@@ -20,6 +20,10 @@ from joblet_agent.rpc.offered import refuse_method
 SERIALIZERS: Mapping[str, Callable[[Any], bytes]] = {
     "JobService/GetJobLogs": chunk_to_wire,
     "JobService/ListJobs": bytes,
+    "JobService/GetWorkflowStatus": bytes,
+    "JobService/ListWorkflows": bytes,
+    "JobService/GetWorkflowJobs": bytes,
+    "AgentService/CheckWorkflow": bytes,
 }
 """Methods whose servicer does not answer with messages."""
 

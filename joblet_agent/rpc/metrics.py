@@ -1,7 +1,8 @@
 """Metrics on the wire: proto to model values and back, without logic."""
 
-from joblet_agent.model.job import JobId, JobRecord
+from joblet_agent.model.job import JobRecord
 from joblet_agent.model.metrics import MetricsQuery, Reading
+from joblet_agent.model.network import BuiltIn
 from joblet_agent.pb import joblet_pb2 as pb
 from joblet_agent.rpc.convert import rfc3339
 
@@ -13,19 +14,23 @@ def metrics_query_from_proto(request: pb.GetJobMetricsRequest) -> MetricsQuery:
     )
 
 
-def reading_to_proto(job_id: JobId, reading: Reading) -> pb.JobMetricsEvent:
+def reading_to_proto(record: JobRecord, reading: Reading) -> pb.JobMetricsEvent:
     """Return one sample of a job."""
     sample = reading.sample
     return pb.JobMetricsEvent(
         timestamp=sample.taken_ns,
-        job_uuid=job_id,
+        job_uuid=record.id,
         cpu_percent=reading.cpu_percent,
         memory_bytes=sample.memory,
         memory_limit=sample.memory_limit,
+        memory_anon=sample.memory_anon,
+        memory_file=sample.memory_file,
+        memory_kernel=sample.memory_kernel,
         disk_read_bytes=sample.read_bytes,
         disk_write_bytes=sample.write_bytes,
         net_recv_bytes=sample.recv_bytes,
         net_sent_bytes=sample.sent_bytes,
+        net_uncounted=record.spec.network == BuiltIn.HOST,
         cpu_usec=sample.cpu_usec,
         memory_peak=sample.memory_peak,
         tasks=sample.tasks,
@@ -42,7 +47,7 @@ def reading_to_proto(job_id: JobId, reading: Reading) -> pb.JobMetricsEvent:
 
 def running_to_proto(record: JobRecord, reading: Reading | None) -> pb.RunningMetrics:
     """Return the newest sample of a running job, and which job it is."""
-    event = reading_to_proto(record.id, reading) if reading else pb.JobMetricsEvent(job_uuid=record.id)
+    event = reading_to_proto(record, reading) if reading else pb.JobMetricsEvent(job_uuid=record.id)
     return pb.RunningMetrics(
         metrics=event,
         name=record.spec.name,

@@ -16,28 +16,21 @@ class Option:
     instead: str
 
 
-_NO_GPU = "it does not assign GPUs"
-_NO_WORKFLOWS = "it runs single jobs, not workflows"
-_LEAVE_OUT = "leave the option out"
+_NO_GPU_MEMORY = "no driver tells how much memory a GPU has without a program of its own"
+_JOINS_NONE = "a job is of the workflow that it was submitted with"
+_RUN_WORKFLOW = "submit all jobs as one workflow (JobService.RunWorkflow, rnx workflow run FILE)"
 
 REFUSED_OPTIONS = {
-    "volumes": Option("--volume", "it has no volumes", "leave the option out; /work is writable"),
-    "runtime": Option("--runtime", "it has no runtimes", "leave the option out; jobs see the host's /usr"),
-    "workflow_uuid": Option("workflow_uuid", _NO_WORKFLOWS, _LEAVE_OUT),
+    "workflow_uuid": Option("workflow_uuid", _JOINS_NONE, _RUN_WORKFLOW),
     "job_uuid": Option("job_uuid", "it makes the UUID of a job itself", "read the UUID from the reply"),
-    "requirements": Option("requirements", _NO_WORKFLOWS, "run the job when the others have ended"),
-    "gpu_count": Option("--gpu", _NO_GPU, _LEAVE_OUT),
-    "gpu_memory_mb": Option("--gpu-memory", _NO_GPU, _LEAVE_OUT),
+    "requirements": Option("requirements", "single jobs wait for nothing", _RUN_WORKFLOW),
+    "gpu_memory_mb": Option("--gpu-memory", _NO_GPU_MEMORY, "ask for a number of them: --gpu=1"),
 }
 """Fields of RunJobRequest by their name. The others are enforced (convert.py)."""
 
 _NOUNS = {
-    "Workflow": "workflows",
     "System": "monitoring",
     "Telematics": "job telematics",
-    "Network": "networks",
-    "Volume": "volumes",
-    "Runtime": "runtimes",
 }
 """What a method is about, by a word in its name; the first that fits."""
 

@@ -3,33 +3,26 @@
 from joblet_agent.errors import InvalidRequest
 from joblet_agent.jobs.when import read_when
 from joblet_agent.model.schedule import Schedule
+from joblet_agent.model.workflow import WorkflowFilter
 from joblet_agent.pb import joblet_pb2 as pb
-from joblet_agent.rpc.convert import job_to_proto, rfc3339
+from joblet_agent.rpc.auth import caller
+from joblet_agent.rpc.convert import HIDDEN, job_to_proto, rfc3339
 from joblet_agent.rpc.handlers import Context
-from joblet_agent.rpc.services import Jobs, Schedules
+from joblet_agent.rpc.services import Jobs, Schedules, Workflows
 from joblet_agent.rpc.visibility import owner
+from joblet_agent.rpc.workflow_rows import workflow_to_proto
 
 DEFAULT_JOBS = 10
 MOST_JOBS = 1000
-
-_BELONG_TO_ONE_JOB = {
-    "uploads": "--upload",
-    "upload_id": "--upload",
-    "secret_environment": "--secret-env",
-    "secret_files": "--secret-file",
-    "job_uuid": "job_uuid",
-    "requirements": "requirements",
-    "token": "--token",
-}
-"""Fields of RunJobRequest that a recurring job cannot have, with the name of each option."""
 
 
 class ScheduleServicer:
     """The methods of AgentService that are about recurring schedules."""
 
-    def __init__(self, jobs: Jobs, schedules: Schedules) -> None:
+    def __init__(self, jobs: Jobs, schedules: Schedules, workflows: Workflows) -> None:
         self._jobs = jobs
         self._schedules = schedules
+        self._workflows = workflows
 
     async def ListSchedules(
         self, request: pb.ListSchedulesRequest, context: Context
@@ -39,9 +32,13 @@ class ScheduleServicer:
         return pb.ListSchedulesResponse(schedules=map(schedule_to_proto, visible))
 
     async def GetSchedule(self, request: pb.GetScheduleRequest, context: Context) -> pb.GetScheduleResponse:
-        """Return one recurring schedule and its newest jobs."""
+        """Return one recurring schedule and its newest jobs, or workflows."""
         most = _most_jobs(request.most_jobs)
         schedule = self._schedules.get(request.uuid)
+        if schedule.is_of_workflows:
+            return pb.GetScheduleResponse(
+                schedule=schedule_to_proto(schedule), workflows=await self._started(schedule, most)
+            )
         jobs = await self._schedules.jobs(schedule, most=most)
         return pb.GetScheduleResponse(
             schedule=schedule_to_proto(schedule),
@@ -49,6 +46,14 @@ class ScheduleServicer:
                 job_to_proto(record, queue_position=self._jobs.queue_position(record.id)) for record in jobs
             ],
         )
+
+    async def _started(self, schedule: Schedule, most: int) -> list[pb.WorkflowInfo]:
+        every = await self._workflows.all(WorkflowFilter())
+        own = [workflow for workflow in every if workflow.schedule_id == schedule.id]
+        return [
+            workflow_to_proto(workflow, slice_name=self._workflows.slice_name(workflow.id))
+            for workflow in own[:most]
+        ]
 
     async def RemoveSchedule(
         self, request: pb.RemoveScheduleRequest, context: Context
@@ -67,27 +72,13 @@ class ScheduleServicer:
     ) -> pb.ResumeScheduleResponse:
         """Let a recurring schedule go on."""
         return pb.ResumeScheduleResponse(
-            schedule=schedule_to_proto(await self._schedules.resume(request.uuid))
+            schedule=schedule_to_proto(await self._schedules.resume(request.uuid, caller()))
         )
 
 
-def is_recurring(request: pb.RunJobRequest) -> bool:
-    """Say whether the request is for a recurring schedule. Raises InvalidRequest for a time of no kind."""
-    return bool(request.schedule) and isinstance(read_when(request.schedule), str)
-
-
-def check_recurring(request: pb.RunJobRequest) -> None:
-    """Raise InvalidRequest for options that belong to one job and would be gone with the first."""
-    for field, _ in request.ListFields():
-        option = _BELONG_TO_ONE_JOB.get(field.name)
-        if option is not None:
-            raise InvalidRequest(
-                f"cannot schedule job: {option} cannot be used with a recurring schedule: "
-                "it belongs to one job, and each start is a job of its own",
-                reason="NOT_FOR_RECURRING",
-                hint="let the command read what it needs from a volume or from elsewhere, "
-                "or schedule one job at a time",
-            )
+def is_recurring(schedule: str) -> bool:
+    """Say whether the text is a calendar expression. Raises InvalidRequest for a time of no kind."""
+    return bool(schedule) and isinstance(read_when(schedule), str)
 
 
 def created_to_proto(schedule: Schedule) -> pb.RunJobResponse:
@@ -112,7 +103,9 @@ def schedule_to_proto(schedule: Schedule) -> pb.Schedule:
         status=schedule.state.value,
         next_time=rfc3339(schedule.next_at),
         last_time=rfc3339(schedule.last_at),
-        last_job_uuid=schedule.last_job or "",
+        last_job_uuid="" if schedule.is_of_workflows else schedule.last_job or "",
+        of_workflows=schedule.is_of_workflows,
+        last_workflow_uuid=schedule.last_job or "" if schedule.is_of_workflows else "",
         skip_missed=schedule.spec.skip_missed,
         started_count=schedule.started,
         skipped_count=schedule.skipped,
@@ -120,6 +113,9 @@ def schedule_to_proto(schedule: Schedule) -> pb.Schedule:
         created_time=rfc3339(schedule.created_at, timespec="microseconds"),
         started_by=schedule.template.started_by,
         unit=f"joblet-schedule@{schedule.id}.timer",
+        uploads=schedule.spec.uploads,
+        secret_environment=dict.fromkeys(schedule.spec.secret_environment, HIDDEN),
+        secret_files=schedule.spec.secret_files,
     )
 
 

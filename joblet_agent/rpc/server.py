@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from urllib.parse import quote
@@ -13,9 +14,10 @@ from urllib.parse import quote
 import grpc
 import grpc.aio
 
-from joblet_agent.config import AgentConfig, Listening, Visibility
+from joblet_agent.config import AgentConfig, Listening
 from joblet_agent.errors import HostUnavailable
 from joblet_agent.inotify import InotifyWatcher
+from joblet_agent.model.certificate import CertificateLife
 from joblet_agent.model.identity import Role
 from joblet_agent.ports import AuditLog
 from joblet_agent.rpc.agent import AgentServicer
@@ -29,24 +31,36 @@ from joblet_agent.rpc.auth import (
     socket_caller,
 )
 from joblet_agent.rpc.calls import CallLimit
+from joblet_agent.rpc.connections import Connections, UseInterceptor
 from joblet_agent.rpc.decode import DecodeInterceptor
+from joblet_agent.rpc.execs import ExecServicer
+from joblet_agent.rpc.handlers import InterceptedHandlers
+from joblet_agent.rpc.headers import HeaderLimit
 from joblet_agent.rpc.health import health_handler
 from joblet_agent.rpc.jobs import JobServicer
 from joblet_agent.rpc.listener import NetworkListener
 from joblet_agent.rpc.live import LiveServicer
 from joblet_agent.rpc.methods import generic_handlers
+from joblet_agent.rpc.networks import NetworkDetails, NetworkServicer
+from joblet_agent.rpc.own import Own
 from joblet_agent.rpc.reflection import reflection_handlers
+from joblet_agent.rpc.requests import Reception, RequestInterceptor
+from joblet_agent.rpc.runtime_builds import AgentRuntimeBuildServicer, RuntimeBuildServicer
+from joblet_agent.rpc.runtime_installs import OfferServicer, RuntimeInstallServicer
+from joblet_agent.rpc.runtimes import AgentRuntimeServicer, RuntimeServicer
 from joblet_agent.rpc.schedules import ScheduleServicer
 from joblet_agent.rpc.services import Services
 from joblet_agent.rpc.status import StatusInterceptor
 from joblet_agent.rpc.tls import Certificates
 from joblet_agent.rpc.visibility import VisibilityInterceptor
+from joblet_agent.rpc.volumes import AgentVolumeServicer, VolumeServicer
+from joblet_agent.rpc.workflows import AgentWorkflowServicer, WorkflowServicer
 
 _LOG = logging.getLogger(__name__)
 
-MOST_METADATA = 16 * 1024 * 1024
-"""Bytes of a request's headers, as published."""
 _PING_MSEC = 5_000
+_ONLY_IDENTITY = 1
+"""Bit set of the compressions that are accepted."""
 
 
 class AgentServer:
@@ -76,8 +90,15 @@ class AgentServer:
             await self._network.start()
 
     async def stop(self, grace_seconds: float) -> None:
-        """Take no new calls, end streams, let other calls end within the grace, then cut them off."""
-        self._calls.end_streams()
+        """End streams, take no new calls, let other calls end within the grace, then cut them off.
+
+        Streams first, because gRPC closes a connection that it has said goodbye to right behind its last
+        stream. A client that writes then, if only that it has read, finds it broken and never reads how the
+        stream ended. A goodbye that comes later waits for the client's answer: then all before it is read.
+        """
+        end = asyncio.get_running_loop().time() + grace_seconds
+        await self._calls.end_streams(grace_seconds / 2)
+        grace_seconds = max(end - asyncio.get_running_loop().time(), 0)
         stops = [socket.server.stop(grace_seconds) for socket in self._sockets]
         if self._network is not None:
             stops.append(self._network.stop(grace_seconds))
@@ -113,32 +134,37 @@ def build_server(
     ``watcher`` tells when certificates change; without it there is no network listener. ``authenticate`` is
     for the local socket.
     """
-    calls = CallLimit(config.rpc.max_concurrent, config.rpc.max_per_client)
+    calls = CallLimit(config.rpc)
     audit = AuditInterceptor(audit_log)
-    handlers = [*generic_handlers(_servicers(services, config)), health_handler()]
+    certificates = None
+    if watcher is not None and config.listener.enabled is not Listening.NO:
+        certificates = Certificates(config.tls.directory, watcher)
+    handlers = [*generic_handlers(_servicers(services, config, certificates)), health_handler()]
     if config.rpc.reflection:
         handlers += reflection_handlers()
 
-    visibility = (
-        (VisibilityInterceptor(services.jobs, services.schedules),)
-        if config.jobs.visibility is Visibility.OWN
-        else ()
-    )
+    reception = Reception()
+    own = Own(services.jobs, services.schedules, services.workflows)
 
-    def serving(authenticate: Authenticator, attend: Attend | None = None) -> grpc.aio.Server:
-        server = grpc.aio.server(
-            interceptors=(
-                StatusInterceptor(),
-                audit,
-                AuthInterceptor(authenticate, attend, viewer_files=config.viewer.files),
-                calls,
-                DecodeInterceptor(),
-                SubjectInterceptor(),
-                *visibility,
-            ),
-            options=_options(config),
+    def serving(
+        authenticate: Authenticator, attend: Attend | None = None, connections: Connections | None = None
+    ) -> grpc.aio.Server:
+        used = (UseInterceptor(connections),) if connections is not None else ()
+        interceptors = (
+            RequestInterceptor(reception, config.rpc),
+            StatusInterceptor(),
+            audit,
+            AuthInterceptor(config.viewer, authenticate, attend),
+            *used,
+            HeaderLimit(config.rpc.max_metadata),
+            calls,
+            DecodeInterceptor(),
+            SubjectInterceptor(),
+            VisibilityInterceptor(config.jobs, own),
         )
-        server.add_generic_rpc_handlers(handlers)
+        further = _network_options(config) if connections is not None else []
+        server = grpc.aio.server(options=[*_options(config), *further])
+        server.add_generic_rpc_handlers([InterceptedHandlers(handlers, interceptors)])
         return server
 
     sockets = [RoleSocket(serving(authenticate), config.socket.path, config.socket.group)]
@@ -146,19 +172,45 @@ def build_server(
         if further.path is not None:
             server = serving(partial(socket_caller, local_identity(role)))
             sockets.append(RoleSocket(server, further.path, further.group))
-    network = None
-    if watcher is not None and config.listener.enabled is not Listening.NO:
-        network = NetworkListener(config.listener, Certificates(config.tls.directory, watcher), serving)
+    network = NetworkListener(config.listener, certificates, serving) if certificates else None
     return AgentServer(sockets, network, calls, audit)
 
 
-def _servicers(services: Services, config: AgentConfig) -> dict[str, list[object]]:
+def _servicers(
+    services: Services, config: AgentConfig, certificates: Certificates | None
+) -> dict[str, list[object]]:
+    def lives() -> Sequence[CertificateLife]:
+        return certificates.lives if certificates else ()
+
+    most_message = config.rpc.max_message
+    runtimes = services.runtimes
     return {
-        "JobService": [JobServicer(services.jobs, services.schedules, most_message=config.rpc.max_message)],
+        "JobService": [
+            JobServicer(services.jobs, services.schedules, most_message=most_message),
+            *(
+                [WorkflowServicer(services.workflows, most_message=most_message)]
+                if services.workflows
+                else ()
+            ),
+        ],
         "AgentService": [
-            AgentServicer(services.jobs, services.watches, services.node, services.files),
-            LiveServicer(services.live, services.execs),
-            ScheduleServicer(services.jobs, services.schedules),
+            AgentServicer(services.jobs, services.watches, services.node, services.files, lives),
+            LiveServicer(services.live),
+            ExecServicer(services.execs),
+            ScheduleServicer(services.jobs, services.schedules, services.workflows),
+            NetworkDetails(services.networks),
+            AgentVolumeServicer(services.volumes, services.volume_copies, services.volume_snapshots),
+            AgentWorkflowServicer(services.workflows, most_message=most_message),
+            AgentRuntimeServicer(runtimes.runtimes, runtimes.archives),
+            AgentRuntimeBuildServicer(runtimes.builds, runtimes.runtimes),
+            OfferServicer(runtimes.installs),
+        ],
+        "NetworkService": [NetworkServicer(services.networks)],
+        "VolumeService": [VolumeServicer(services.volumes)],
+        "RuntimeService": [
+            RuntimeServicer(runtimes.runtimes),
+            RuntimeBuildServicer(runtimes.builds, runtimes.runtimes),
+            RuntimeInstallServicer(runtimes.installs, runtimes.runtimes),
         ],
     }
 
@@ -171,9 +223,13 @@ def _options(config: AgentConfig) -> list[tuple[str, int]]:
     """
     return [
         ("grpc.max_receive_message_length", config.rpc.max_message),
+        # Of a request that nobody has asked for yet, gRPC keeps 64 KiB; the probe would make it 4 MiB.
+        ("grpc.http2.bdp_probe", 0),
         ("grpc.max_send_message_length", config.rpc.max_message),
-        ("grpc.max_metadata_size", MOST_METADATA),
-        ("grpc.absolute_max_metadata_size", MOST_METADATA),  # newer gRPC refuses from here on
+        ("grpc.max_metadata_size", config.rpc.max_metadata),
+        ("grpc.absolute_max_metadata_size", config.rpc.max_metadata),  # newer gRPC refuses from here on
+        # gRPC 1.51 has no limit for what a compressed message becomes: 2 MB were 2 GB.
+        ("grpc.compression_enabled_algorithms_bitset", _ONLY_IDENTITY),
         # Of one connection. Above the limit of calls, because a client lets what is beyond it wait silently.
         ("grpc.max_concurrent_streams", 2 * config.rpc.max_concurrent),
         ("grpc.so_reuseport", 0),  # a port that somebody has already is an error
@@ -183,9 +239,23 @@ def _options(config: AgentConfig) -> list[tuple[str, int]]:
     ]
 
 
+def _network_options(config: AgentConfig) -> list[tuple[str, int]]:
+    """Return further ones for connections of anybody. A connection with a call on it is never idle."""
+    return [
+        ("grpc.server_handshake_timeout_ms", _msec(config.listener.handshake_timeout)),
+        ("grpc.max_connection_idle_ms", _msec(config.listener.idle_timeout)),
+    ]
+
+
+def _msec(time: timedelta) -> int:
+    return time // timedelta(milliseconds=1)
+
+
 def _listen(server: grpc.aio.Server, path: Path) -> None:
-    """Bind the socket for root alone: between bind(2) and chown(2) nobody else may get in."""
-    before = os.umask(0o177)
+    """Bind the socket for root alone; the process's umask (daemon.py) keeps others out from the first moment.
+
+    No other umask meanwhile: it would count for directories of jobs that other threads make.
+    """
     try:
         server.add_insecure_port(f"unix:{quote(str(path))}")
     except RuntimeError as error:
@@ -194,8 +264,7 @@ def _listen(server: grpc.aio.Server, path: Path) -> None:
             reason="CANNOT_LISTEN",
             hint="the directory must exist and belong to the agent (RuntimeDirectory= of its unit)",
         ) from error
-    finally:
-        os.umask(before)
+    path.chmod(0o600)
 
 
 def _admit_group(path: Path, name: str) -> None:

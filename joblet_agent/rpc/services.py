@@ -1,13 +1,13 @@
 """What the servicers need of the services behind them, as narrow Protocols."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol, TypeVar
 
 from joblet_agent.jobs.logs import LogChunk
 from joblet_agent.model.event import Sighting, WatchQuery
-from joblet_agent.model.execution import ExecOutput, ExecSpec
+from joblet_agent.model.execution import ExecOutput, ExecSpec, TerminalSize
 from joblet_agent.model.files import NO_UPLOADS, FilePiece, StagedUpload, UploadPart, Uploads, WorkFile
 from joblet_agent.model.identity import Identity
 from joblet_agent.model.job import (
@@ -22,9 +22,15 @@ from joblet_agent.model.job import (
     Token,
 )
 from joblet_agent.model.metrics import MetricsQuery, Reading
+from joblet_agent.model.network import Network, NetworkSpec, NetworkView
 from joblet_agent.model.node import Node
 from joblet_agent.model.schedule import Schedule, ScheduleId
 from joblet_agent.model.secrets import NO_SECRETS, Secrets
+from joblet_agent.model.volume import VolumeSnapshot
+from joblet_agent.model.workflow import Change, Member, Workflow, WorkflowFilter, WorkflowId
+from joblet_agent.rpc.runtime_services import RuntimeServices
+from joblet_agent.volumes.views import VolumeView
+from joblet_agent.workflows.wanted import Planned, WantedWorkflow
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -71,7 +77,7 @@ class Jobs(Protocol):
         ...
 
     async def delete(self, given: str) -> JobId:
-        """Forget an ended job, its log and its files. Raises WrongState while it has not ended."""
+        """Forget an ended job with all its files. Raises WrongState if it has not ended, or files stay."""
         ...
 
     async def delete_ended(self, started_by: str = "") -> tuple[int, int]:
@@ -86,12 +92,16 @@ class Jobs(Protocol):
         """Find the job, then return its output as it comes; the iterator may wait for output."""
         ...
 
-    async def metrics(self, given: str, query: MetricsQuery) -> tuple[JobId, AsyncIterator[Reading]]:
+    async def metrics(self, given: str, query: MetricsQuery) -> tuple[JobRecord, AsyncIterator[Reading]]:
         """Find the job, then return its samples as they come. Raises WrongState if it would wait for none."""
         ...
 
     async def readings(self, given: Sequence[str]) -> list[tuple[JobRecord, Reading | None]]:
         """Return the newest sample of each of these jobs (of all, if none is given) that runs."""
+        ...
+
+    async def use(self, record: JobRecord) -> Reading | None:
+        """Return what the job uses now; None if its command does not run."""
         ...
 
     @property
@@ -101,6 +111,10 @@ class Jobs(Protocol):
 
     async def explain(self, given: str) -> Explanation:
         """Tell a person which unit the job is or was."""
+        ...
+
+    def trouble(self, job_id: JobId) -> str:
+        """Say what is wrong with a job that goes on all the same."""
         ...
 
     def queue_position(self, job_id: JobId) -> int:
@@ -174,8 +188,19 @@ class Files(Protocol):
 class Schedules(Protocol):
     """The use cases of recurring schedules; ``given`` as for jobs."""
 
-    async def create(self, spec: JobSpec, caller: Identity) -> Schedule:
-        """Check and make a schedule whose calendar expression is ``spec.schedule``."""
+    async def create(
+        self,
+        spec: JobSpec,
+        caller: Identity,
+        uploads: Uploads = NO_UPLOADS,
+        *,
+        secrets: Secrets = NO_SECRETS,
+        token: Token | None = None,
+    ) -> Schedule:
+        """Check and make a schedule whose calendar expression is ``spec.schedule``.
+
+        With a token that the caller has used before, return the schedule of that time.
+        """
         ...
 
     def all(self) -> Sequence[Schedule]:
@@ -198,8 +223,88 @@ class Schedules(Protocol):
         """Let it start nothing."""
         ...
 
-    async def resume(self, given: str) -> Schedule:
+    async def resume(self, given: str, caller: Identity) -> Schedule:
+        """Let it go on. Raises WrongState if it is not paused, NotPermitted if its jobs are privileged."""
+        ...
+
+
+class Workflows(Protocol):
+    """The workflow use cases. ``given`` is a full id or a prefix that fits one: NotFound, AmbiguousId."""
+
+    async def run(
+        self,
+        wanted: WantedWorkflow,
+        caller: Identity,
+        uploads: Uploads = NO_UPLOADS,
+        token: Token | None = None,
+    ) -> Workflow | Schedule:
+        """Check and accept a workflow with its files; return once it is stored.
+
+        One with a calendar expression makes a recurring schedule. The digest of ``token`` is of all but the
+        text of the file: the one to be stored and compared is ``token.asking_for(text without secrets)``.
+        Raises WorkflowRefused with all that is wrong, LimitReached, StoreFailed.
+        """
+        ...
+
+    async def check(
+        self, wanted: WantedWorkflow, caller: Identity, paths: Collection[str], *, explain: bool
+    ) -> Sequence[Planned]:
+        """Check as ``run`` does, with files of these paths, and tell how its jobs would run, in order.
+
+        With ``explain`` also which units they would be. Raises WorkflowRefused.
+        """
+        ...
+
+    async def get(self, given: str) -> Workflow:
+        """Return the workflow as it is now."""
+        ...
+
+    async def members(self, workflow: Workflow) -> Sequence[Member]:
+        """Return its jobs, in the order of the file."""
+        ...
+
+    async def job(self, job_id: JobId) -> JobRecord | None:
+        """Return the record of a member's job; None while it is in the queue, or if nobody knows it."""
+        ...
+
+    async def all(self, wanted: WorkflowFilter) -> Sequence[Workflow]:
+        """Return the workflows, newest first."""
+        ...
+
+    async def text(self, workflow: Workflow) -> str:
+        """Return the text of its file, secrets as ``***``."""
+        ...
+
+    def slice_name(self, workflow_id: WorkflowId) -> str:
+        """Return the name of the slice that its jobs are in."""
+        ...
+
+    async def watch(self, given: str) -> Pieces[Change]:
+        """Find the workflow, then return it with all its members, and each change until it has ended."""
+        ...
+
+    async def stop(self, given: str) -> Workflow:
+        """Stop what runs and cancel what waits. Raises WrongState once it has ended."""
+        ...
+
+    async def cancel(self, given: str) -> Workflow:
+        """Cancel what waits. Raises WrongState once it has ended."""
+        ...
+
+    async def pause(self, given: str) -> Workflow:
+        """Start nothing more, freeze what runs. Raises WrongState if it has ended or is paused."""
+        ...
+
+    async def resume(self, given: str) -> Workflow:
         """Let it go on. Raises WrongState if it is not paused."""
+        ...
+
+    async def retry(self, given: str, *, failed_only: bool) -> Workflow:
+        """Run an ended one again. Raises WrongState if it has not ended, or nothing is to be done."""
+        ...
+
+    async def delete(self, given: str) -> tuple[WorkflowId, int]:
+        """Forget an ended one with its jobs; return how many these were. Raises WrongState."""
         ...
 
 
@@ -226,6 +331,22 @@ class RunningExec(Protocol):
         """Return its output as it comes, and last how it ended."""
         ...
 
+    async def write(self, data: bytes) -> None:
+        """Give it input; return when it can take more. Raises InvalidRequest."""
+        ...
+
+    async def end_input(self) -> None:
+        """Let its input end. Raises InvalidRequest."""
+        ...
+
+    async def resize(self, size: TerminalSize) -> None:
+        """Give its terminal another size. Raises InvalidRequest."""
+        ...
+
+    def signal(self, given: str) -> None:
+        """Send it a signal (name or number). Raises InvalidRequest, LimitReached."""
+        ...
+
     def close(self) -> None:
         """End it."""
         ...
@@ -235,7 +356,79 @@ class Execs(Protocol):
     """Commands inside running jobs."""
 
     async def start(self, given: str, wanted: ExecSpec, caller: Identity) -> RunningExec:
-        """Start a command in a job. Raises as Live does, InvalidRequest and NotOffered."""
+        """Start a command in a job. Raises as Live does, InvalidRequest and NotPermitted."""
+        ...
+
+
+class Networks(Protocol):
+    """The use cases of networks."""
+
+    def all(self) -> Sequence[NetworkView]:
+        """Return every network, built-in ones first."""
+        ...
+
+    def get(self, name: str) -> NetworkView:
+        """Return the network. Raises NotFound."""
+        ...
+
+    async def create(self, spec: NetworkSpec) -> Network:
+        """Check and make a network."""
+        ...
+
+    async def remove(self, name: str) -> None:
+        """Leave nothing of the network. Raises WrongState while a job is on it, NotFound."""
+        ...
+
+
+class Volumes(Protocol):
+    """The volume use cases. Methods raise NotFound for a name that is none."""
+
+    async def create(self, name: str, size_text: str, type_text: str) -> VolumeView:
+        """Make a volume. Raises InvalidRequest, WrongState for a name that is taken, LimitReached."""
+        ...
+
+    async def all(self) -> Sequence[VolumeView]:
+        """Return every volume, by name."""
+        ...
+
+    async def get(self, name: str) -> VolumeView:
+        """Return the volume."""
+        ...
+
+    async def remove(self, name: str) -> None:
+        """Remove it with what is in it. Raises WrongState if a job uses it."""
+        ...
+
+    async def grow(self, name: str, size_text: str) -> VolumeView:
+        """Give it more room; jobs that use it see it at once. Raises InvalidRequest, LimitReached."""
+        ...
+
+
+class VolumeCopies(Protocol):
+    """Copies into and out of volumes. Methods raise NotFound for a name that is none."""
+
+    async def put(self, name: str, path: str, upload_id: str, caller: Identity) -> tuple[int, int]:
+        """Copy files of an upload of the caller into the volume; return how many files and bytes."""
+        ...
+
+    async def download(self, name: str, path: str) -> Pieces[FilePiece]:
+        """Return a file of the volume, or a directory with all that is below it."""
+        ...
+
+
+class VolumeSnapshots(Protocol):
+    """The snapshots of volumes. Methods raise NotFound for a name that is none."""
+
+    async def make(self, name: str, snapshot: str) -> VolumeSnapshot:
+        """Keep a copy of what is in the volume. Raises WrongState if a job uses it, NotOffered."""
+        ...
+
+    async def restore(self, name: str, snapshot: str) -> None:
+        """Let what is in the volume be as in the snapshot. Raises WrongState if a job uses it."""
+        ...
+
+    async def remove(self, name: str, snapshot: str) -> None:
+        """Remove a snapshot."""
         ...
 
 
@@ -250,3 +443,9 @@ class Services:
     live: Live
     schedules: Schedules
     execs: Execs
+    networks: Networks
+    volumes: Volumes
+    volume_copies: VolumeCopies
+    volume_snapshots: VolumeSnapshots
+    workflows: Workflows
+    runtimes: RuntimeServices

@@ -46,7 +46,7 @@ _PLAIN = "".join(chr(byte) for byte in range(0x20, 0x7F) if chr(byte) != "%")
 
 
 class StatusInterceptor(Interceptor):
-    """Answer every error of a method. Must be the first interceptor."""
+    """Answer every error of a method. Only what cannot fail may be outside of it."""
 
     def wrapped(self, handler: Handler, method: str) -> Handler:
         """Return the handler with its errors answered."""

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ import grpc
 
 from joblet_agent.errors import HostUnavailable
 from joblet_agent.inotify import InotifyWatcher
+from joblet_agent.model.certificate import CertificateLife
 
 if TYPE_CHECKING:
     from joblet_agent.rpc.material import Material
@@ -43,6 +45,11 @@ class Certificates:
         self.complaint = ""
         """Why the files that are there cannot be used; empty if they can, or if some are missing."""
 
+    @property
+    def lives(self) -> tuple[CertificateLife, ...]:
+        """Return the lives of the certificates that are in use."""
+        return self.material.lives if self.material is not None else ()
+
     async def open(self) -> None:
         """Read what there is, and follow what becomes of it."""
         self._watch.arm()
@@ -60,19 +67,20 @@ class Certificates:
         """Call ``heard`` with every new set of files."""
         self._listeners.append(heard)
 
-    def credentials(self) -> grpc.ServerCredentials:
-        """Return what a server listens with. There must be material."""
+    def credentials(self, arrived: Callable[[], None]) -> grpc.ServerCredentials:
+        """Return what a server listens with; it calls ``arrived`` at each connection. Needs material."""
         assert self.material is not None
         os.environ["GRPC_SSL_CIPHER_SUITES"] = _ONLY_TLS_1_3  # read when gRPC first needs its TLS
         self._fresh = None
         return grpc.dynamic_ssl_server_credentials(
             self.material.configuration(),
-            self._newer,  # type: ignore[arg-type]  # None means that nothing has changed
+            partial(self._newer, arrived),  # type: ignore[arg-type]  # None means that nothing has changed
             require_client_authentication=True,
         )
 
-    def _newer(self) -> grpc.ServerCertificateConfiguration | None:
+    def _newer(self, arrived: Callable[[], None]) -> grpc.ServerCertificateConfiguration | None:
         """Return what has changed since the last connection; called by a thread of gRPC."""
+        arrived()
         fresh, self._fresh = self._fresh, None
         return fresh
 
@@ -89,9 +97,8 @@ class Certificates:
     async def _read(self) -> None:
         missing = [name for name in NEEDED if not (self.directory / name).exists()]
         if missing:
-            self._complain(
-                f"{' and '.join(missing)} missing" if self.material or len(missing) < len(NEEDED) else ""
-            )
+            is_there = self.material or len(missing) < len(NEEDED)
+            self._complain(f"{' and '.join(missing)} missing" if is_there else "", is_incomplete=True)
             return
         # 5 MB of cryptography, which an agent without certificates does not need.
         from joblet_agent.rpc.material import BadTrust, read_material  # noqa: PLC0415
@@ -105,10 +112,12 @@ class Certificates:
         if material != self.material:
             self._take(material)
 
-    def _complain(self, text: str) -> None:
+    def _complain(self, text: str, *, is_incomplete: bool = False) -> None:
         if text and text != self.complaint:
             kept = "those before are used" if self.material else "the network listener stays off"
-            _LOG.warning("cannot use the certificates in %s: %s; %s", self.directory, text, kept)
+            # Files that come one after the other are no fault yet.
+            level = logging.INFO if is_incomplete and not self.material else logging.WARNING
+            _LOG.log(level, "cannot use the certificates in %s: %s; %s", self.directory, text, kept)
         self.complaint = text
 
     def _take(self, material: "Material") -> None:

@@ -9,15 +9,13 @@ from enum import Enum
 
 from google.protobuf.message import Message
 
-from joblet_agent.errors import AmbiguousId, NotPermitted
-from joblet_agent.jobs.check import quoted
-from joblet_agent.jobs.ids import id_prefix, not_found
+from joblet_agent.config import JobsConfig, Visibility
+from joblet_agent.errors import NotPermitted
 from joblet_agent.model.identity import Role
-from joblet_agent.model.job import JobFilter, JobId
-from joblet_agent.model.schedule import ScheduleId
 from joblet_agent.rpc.auth import caller
+from joblet_agent.rpc.decode import subject_of
 from joblet_agent.rpc.handlers import Context, Handler, Interceptor, behaviour_of, with_behaviour
-from joblet_agent.rpc.services import Jobs, Schedules
+from joblet_agent.rpc.own import Own
 
 
 class Scope(Enum):
@@ -25,6 +23,7 @@ class Scope(Enum):
 
     JOBS = "its request names jobs, which are checked here; named none, its servicer asks owner()"
     SCHEDULE = "its request names a schedule, which is checked here"
+    WORKFLOW = "its request names a workflow, which is checked here"
     LIST = "its servicer asks owner()"
     NOTHING = "it shows and changes no job of anybody else"
 
@@ -58,12 +57,46 @@ SCOPES = {
     "AgentService/ResumeJob": Scope.JOBS,
     "AgentService/KillJob": Scope.JOBS,
     "AgentService/ExecInJob": Scope.JOBS,
+    "AgentService/GetNetworks": Scope.LIST,
+    "JobService/RunWorkflow": Scope.NOTHING,
+    "JobService/GetWorkflowStatus": Scope.WORKFLOW,
+    "JobService/ListWorkflows": Scope.LIST,
+    "JobService/GetWorkflowJobs": Scope.WORKFLOW,
+    "AgentService/CheckWorkflow": Scope.NOTHING,
+    "AgentService/WatchWorkflow": Scope.WORKFLOW,
+    "AgentService/StopWorkflow": Scope.WORKFLOW,
+    "AgentService/CancelWorkflow": Scope.WORKFLOW,
+    "AgentService/PauseWorkflow": Scope.WORKFLOW,
+    "AgentService/ResumeWorkflow": Scope.WORKFLOW,
+    "AgentService/RetryWorkflow": Scope.WORKFLOW,
+    "AgentService/DeleteWorkflow": Scope.WORKFLOW,
+    "NetworkService/ListNetworks": Scope.LIST,
+    "VolumeService/CreateVolume": Scope.LIST,
+    "VolumeService/ListVolumes": Scope.LIST,
+    "VolumeService/RemoveVolume": Scope.LIST,
+    "AgentService/GetVolumes": Scope.LIST,
+    "AgentService/GrowVolume": Scope.LIST,
+    "AgentService/PutVolumeFiles": Scope.NOTHING,
+    "AgentService/DownloadVolumeFile": Scope.NOTHING,
+    "AgentService/SnapshotVolume": Scope.NOTHING,
+    "AgentService/RestoreVolume": Scope.NOTHING,
+    "AgentService/RemoveVolumeSnapshot": Scope.NOTHING,
+    "RuntimeService/ListRuntimes": Scope.NOTHING,
+    "RuntimeService/GetRuntimeInfo": Scope.LIST,
+    "RuntimeService/TestRuntime": Scope.NOTHING,
+    "RuntimeService/ValidateRuntimeYAML": Scope.NOTHING,
+    "RuntimeService/ValidateRuntimeSpec": Scope.NOTHING,
+    "AgentService/GetRuntimeBuilds": Scope.NOTHING,
+    "AgentService/FollowRuntimeBuild": Scope.NOTHING,
+    "AgentService/VerifyRuntime": Scope.NOTHING,
+    "AgentService/ExportRuntime": Scope.NOTHING,
     "grpc.health.v1.Health/Check": Scope.NOTHING,
     "grpc.health.v1.Health/Watch": Scope.NOTHING,
 }
 """Methods that are not here are denied to whoever sees only what is their own."""
 
 _SINGLE, _SEVERAL = ("uuid", "job_uuid"), ("uuids", "job_uuids")
+_WORKFLOW = "workflow_uuid"
 
 _OWNER: ContextVar[str] = ContextVar("owner", default="")
 
@@ -76,18 +109,18 @@ def owner() -> str:
 class VisibilityInterceptor(Interceptor):
     """Hold operators to what they have started. Comes where requests are messages."""
 
-    def __init__(self, jobs: Jobs, schedules: Schedules) -> None:
-        self._jobs = jobs
-        self._schedules = schedules
+    def __init__(self, config: JobsConfig, own: Own) -> None:
+        self._config = config
+        self._own = own
 
     def wrapped(self, handler: Handler, method: str) -> Handler:
         """Return the handler behind the check."""
         inner = behaviour_of(handler)
 
         async def behaviour(request: object, context: Context) -> object:
-            if caller().role is Role.OPERATOR:
+            if self._config.visibility is Visibility.OWN and caller().role is Role.OPERATOR:
                 _OWNER.set(caller().name)  # never reset: see auth.py
-                await self._check(method, request)
+                await self._check(method, await subject_of(request))
             return await inner(request, context)
 
         return with_behaviour(handler, behaviour, deserializer=handler.request_deserializer)
@@ -101,12 +134,16 @@ class VisibilityInterceptor(Interceptor):
                 assert isinstance(request, Message)
                 for field in _SINGLE:
                     if field in request.DESCRIPTOR.fields_by_name:
-                        setattr(request, field, self._own_schedule(getattr(request, field)))
+                        setattr(request, field, self._own.schedule(getattr(request, field), owner()))
             case None:
                 raise NotPermitted(
                     f"cannot call {method}: it may show jobs of others (jobs.visibility: own)",
                     reason="METHOD_NOT_SCOPED",
                 )
+            case Scope.WORKFLOW:
+                assert isinstance(request, Message)
+                given = getattr(request, _WORKFLOW)
+                setattr(request, _WORKFLOW, await self._own.workflow(given, owner()))
             case Scope.LIST | Scope.NOTHING:
                 pass
 
@@ -114,40 +151,8 @@ class VisibilityInterceptor(Interceptor):
         fields = request.DESCRIPTOR.fields_by_name
         for field in _SINGLE:
             if field in fields:
-                setattr(request, field, await self._own_job(getattr(request, field)))
+                setattr(request, field, await self._own.job(getattr(request, field), owner()))
         for field in _SEVERAL:
             if field in fields:
                 named = getattr(request, field)
-                named[:] = [await self._own_job(given) for given in named]
-
-    async def _own_job(self, given: str) -> JobId:
-        try:
-            record = await self._jobs.get(given)
-        except AmbiguousId as error:
-            # Of all jobs; perhaps not of the caller's own.
-            wanted = JobFilter(id_prefix=id_prefix(given, "job"), started_by=owner())
-            found = (await self._jobs.page(wanted, size=2, token="")).jobs
-            if len(found) > 1:
-                raise
-            if found:
-                return found[0].id
-            raise not_found(id_prefix(given, "job"), "job") from error
-        if record.started_by != owner():
-            raise not_found(id_prefix(given, "job"), "job")
-        return record.id
-
-    def _own_schedule(self, given: str) -> ScheduleId:
-        try:
-            schedule = self._schedules.get(given)
-        except AmbiguousId as error:
-            prefix = id_prefix(given, "schedule")
-            own = [each for each in self._schedules.all() if each.template.started_by == owner()]
-            found = [each.id for each in own if each.id.startswith(prefix)]
-            if len(found) > 1:
-                raise
-            if found:
-                return found[0]
-            raise not_found(quoted(given), "schedule") from error
-        if schedule.template.started_by != owner():
-            raise not_found(quoted(given), "schedule")
-        return schedule.id
+                named[:] = [await self._own.job(given, owner()) for given in named]

@@ -7,14 +7,13 @@ numbers back, and removal takes the oldest. So a first row that is not the next 
 import json
 import sqlite3
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 
 from joblet_agent.errors import EventsGone
 from joblet_agent.model.event import JobEvent
 from joblet_agent.model.job import JobId, JobState, Outcome, Reason
-from joblet_agent.store.records import BrokenRecord, record_of
+from joblet_agent.store.fields import BrokenRecord, Fields, time_of
+from joblet_agent.store.records import record_of
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _AFTER = """
     SELECT number, time_usec, job_id, name, state, outcome FROM job_events
     WHERE number > ? ORDER BY number LIMIT ?
@@ -74,12 +73,12 @@ def _of_unfinished(connection: sqlite3.Connection) -> list[JobEvent]:
     marks = ", ".join("?" * len(_UNFINISHED))
     sql = f"SELECT created_usec, id, name, state FROM jobs WHERE state IN ({marks}) ORDER BY created_usec, id"  # noqa: S608
     rows = connection.execute(sql, _UNFINISHED)
-    return [JobEvent(0, _time(usec), JobId(job_id), name, state) for usec, job_id, name, state in rows]
+    return [JobEvent(0, time_of(usec), JobId(job_id), name, state) for usec, job_id, name, state in rows]
 
 
 def _event(row: tuple[int, int, str, str, str, str]) -> JobEvent:
     number, usec, job_id, name, state, outcome = row
-    return JobEvent(number, _time(usec), JobId(job_id), name, state, _outcome(state, outcome))
+    return JobEvent(number, time_of(usec), JobId(job_id), name, state, _outcome(state, outcome))
 
 
 def _outcome(state: str, text: str) -> Outcome | None:
@@ -88,12 +87,8 @@ def _outcome(state: str, text: str) -> Outcome | None:
     fields = json.loads(text)
     return Outcome(
         state=JobState(state),
-        reason=Reason(fields.get("reason", "")),
+        reason=Fields(fields).word("reason", Reason.NONE),
         exit_code=fields.get("exit_code", 0),
         signal=fields.get("signal", 0),
         message=fields.get("message", ""),
     )
-
-
-def _time(usec: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=usec)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from joblet_agent.errors import StoreFailed
-from joblet_agent.store import schema
+from joblet_agent.store import schema, versions
 from joblet_agent.store.failures import is_broken, store_failed, unusable_files
 
 _BUSY_SECONDS = 5.0
@@ -75,7 +75,7 @@ def _open_checked(path: Path) -> sqlite3.Connection:
     try:
         _check(connection, path)
         _configure(connection)
-        schema.migrate(connection)
+        versions.migrate(connection, schema.MIGRATIONS)
         _probe(connection)
     except BaseException:
         connection.close()
@@ -94,16 +94,9 @@ def _make_private(path: Path) -> None:
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:
-    present, known = schema.version(connection), len(schema.MIGRATIONS)
-    if not schema.is_ours(connection):
+    if not versions.is_ours(connection):
         raise _BrokenFile("it is a database of another program")
-    if present > known:
-        raise StoreFailed(
-            f"cannot open the state database {path}: a newer agent wrote it (version {present}, "
-            f"this agent knows up to {known})",
-            reason="STORE_TOO_NEW",
-            hint="install that version of the agent again, or move the file away to start without its jobs",
-        )
+    versions.refuse_newer(connection, path, schema.MIGRATIONS)
     if _fault(connection) is not None:
         # An index holds nothing that its table does not: all jobs stay if only indexes are damaged.
         connection.execute("REINDEX")
@@ -140,7 +133,7 @@ def _probe(connection: sqlite3.Connection) -> None:
     try:
         for probe in schema.PROBES:
             connection.execute(probe)
-    except sqlite3.OperationalError as error:
+    except (sqlite3.OperationalError, UnicodeDecodeError) as error:  # damaged names are no text
         raise _BrokenFile(str(error)) from error
 
 

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 
 from joblet_agent.errors import InvalidRequest
 from joblet_agent.model.job import JobFilter, JobState
+from joblet_agent.store.fields import usec_of
 
 _TOKEN = re.compile(r"(-?[0-9]{1,18}) ([0-9a-f-]{36})", re.ASCII)
-SELECT = "SELECT number, id, state, name, created_usec, record FROM jobs"
+SELECT = "SELECT number, id, state, name, workflow_id, created_usec, record FROM jobs"
 """Begins every query for records."""
 
 _RECORD = "CAST(record AS TEXT)"
+_ID_LENGTH = 36
 _ABOVE_ANY_TEXT = "\U0010ffff"
 
 
@@ -88,8 +90,15 @@ def _numbers(wanted: JobFilter, state: JobState | None, position: Position | Non
     if wanted.name:
         # The second half tells the planner that the partial index serves.
         terms.append(("name = ? AND name <> ''", (wanted.name,)))
-    if wanted.schedule_id:
-        terms.append(("schedule_id = ? AND schedule_id <> ''", (wanted.schedule_id,)))
+    if len(wanted.schedule_prefix) == _ID_LENGTH:  # whose jobs are in the wanted order in the index
+        terms.append(("schedule_id = ? AND schedule_id <> ''", (wanted.schedule_prefix,)))
+    elif wanted.schedule_prefix:
+        bounds = prefix_range(wanted.schedule_prefix)
+        terms.append(("schedule_id >= ? AND schedule_id < ? AND schedule_id <> ''", bounds))
+    if wanted.workflow_id:
+        terms.append(("workflow_id = ? AND workflow_id <> ''", (wanted.workflow_id,)))
+    if wanted.created_since is not None:
+        terms.append(("created_usec >= ?", (usec_of(wanted.created_since),)))
     if wanted.id_prefix:
         terms.append(("id >= ? AND id < ?", prefix_range(wanted.id_prefix)))
     if wanted.started_by:

@@ -7,23 +7,26 @@ that stores its job.
 import logging
 import sqlite3
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import TypeAlias
 
 from joblet_agent.model.job import JobId, JobRecord, JobState
 from joblet_agent.model.schedule import Schedule, ScheduleId
-from joblet_agent.store import statements
-from joblet_agent.store.records import BrokenRecord, json_of, record_of, row_of, usec_of
+from joblet_agent.model.workflow import NewWorkflow
+from joblet_agent.store import statements, workflow_statements
+from joblet_agent.store.fields import BrokenRecord, time_of, usec_of
+from joblet_agent.store.records import json_of, record_of, row_of
 from joblet_agent.store.worker import Worker
+from joblet_agent.store.workflows import new_rows
 
 _COLUMNS = (
     "id, name, calendar, paused, created_usec, next_usec, last_usec, last_job, "
     "started, skipped, skipped_reason, template"
 )
-_SAVE = f"INSERT OR REPLACE INTO schedules ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
-_ALL = f"SELECT {_COLUMNS} FROM schedules ORDER BY created_usec, id"  # noqa: S608
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# Not REPLACE, here and in the other tables: it would empty the columns that a newer agent has added.
+_CHANGE = ", ".join(f"{column} = excluded.{column}" for column in _COLUMNS.split(", "))
+_TABLES = ("schedules", "workflow_schedules")
 
 _Row: TypeAlias = tuple[str, str, str, int, int, int | None, int | None, str, int, int, str, bytes]
 
@@ -39,43 +42,68 @@ class SqliteScheduleStore:
 
     async def save(self, schedule: Schedule) -> None:
         """See ports.ScheduleStore."""
-        await self._writer.do(partial(_save, row=_row_of(schedule)))
+        await self._writer.do(partial(_save, table=_table_of(schedule), row=_row_of(schedule)))
 
-    async def claim(self, schedule: Schedule, *, due: datetime, job: JobRecord | None) -> bool:
+    async def claim(
+        self,
+        schedule: Schedule,
+        *,
+        due: datetime,
+        job: JobRecord | None = None,
+        workflow: NewWorkflow | None = None,
+    ) -> bool:
         """See ports.ScheduleStore."""
         row, jobs = _row_of(schedule), [] if job is None else [row_of(job)]
+        workflows = [] if workflow is None else [await new_rows(workflow)]
+        table = _table_of(schedule)
 
         def act(connection: sqlite3.Connection) -> bool:
-            sql = "SELECT 1 FROM schedules WHERE id = ? AND next_usec = ?"
+            sql = f"SELECT 1 FROM {table} WHERE id = ? AND next_usec = ?"  # noqa: S608
             if connection.execute(sql, (schedule.id, usec_of(due))).fetchone() is None:
                 return False
-            _save(connection, row)
+            _save(connection, table, row)
             statements.save(connection, jobs)
+            for rows in workflows:
+                workflow_statements.create(connection, rows)
             return True
 
         return await self._writer.do(act)
 
     async def delete(self, schedule_id: ScheduleId) -> None:
         """See ports.ScheduleStore."""
-        await self._writer.do(
-            lambda connection: connection.execute(
-                "DELETE FROM schedules WHERE id = ?", (schedule_id,)
-            ).close()
-        )
+
+        def act(connection: sqlite3.Connection) -> None:
+            for table in _TABLES:
+                connection.execute(f"DELETE FROM {table} WHERE id = ?", (schedule_id,))  # noqa: S608
+
+        await self._writer.do(act)
 
     async def all(self) -> Sequence[Schedule]:
         """See ports.ScheduleStore. A broken row stays where it is."""
         schedules = []
-        for row in await self._reader.do(lambda connection: connection.execute(_ALL).fetchall()):
+        for table, row in await self._reader.do(_all):
             try:
-                schedules.append(_schedule_of(row))
+                schedules.append(_schedule_of(table, row))
             except (BrokenRecord, OverflowError) as error:
                 _log.error("schedule %r is broken and starts nothing: %s", row[0], error)
-        return schedules
+        return sorted(schedules, key=lambda each: (each.created_at, each.id))
 
 
-def _save(connection: sqlite3.Connection, row: _Row) -> None:
-    connection.execute(_SAVE, row)
+def _table_of(schedule: Schedule) -> str:
+    return _TABLES[schedule.is_of_workflows]
+
+
+def _save(connection: sqlite3.Connection, table: str, row: _Row) -> None:
+    sql = f"""
+        INSERT INTO {table} ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        ON CONFLICT (id) DO UPDATE SET {_CHANGE}
+    """  # noqa: S608
+    connection.execute(sql, row)
+
+
+def _all(connection: sqlite3.Connection) -> list[tuple[str, _Row]]:
+    several = [(table, connection.execute(f"SELECT {_COLUMNS} FROM {table}")) for table in _TABLES]  # noqa: S608
+    return [(table, row) for table, found in several for row in found]
 
 
 def _row_of(schedule: Schedule) -> _Row:
@@ -95,13 +123,15 @@ def _row_of(schedule: Schedule) -> _Row:
     )
 
 
-def _schedule_of(row: _Row) -> Schedule:
+def _schedule_of(table: str, row: _Row) -> Schedule:
     schedule_id, name, calendar, paused, created, next_usec, last_usec, last_job = row[:8]
     started, skipped, skipped_reason, template = row[8:]
+    # A record does not have the workflow that it is of (records.py); here the table tells it.
+    workflow_id = schedule_id if table == _TABLES[True] else ""
     return Schedule(
         id=ScheduleId(schedule_id),
         calendar=calendar,
-        template=record_of(schedule_id, JobState.SCHEDULED.value, name, created, template),
+        template=record_of(schedule_id, JobState.SCHEDULED.value, name, created, template, workflow_id),
         is_paused=bool(paused),
         next_at=_time(next_usec),
         last_at=_time(last_usec),
@@ -113,4 +143,4 @@ def _schedule_of(row: _Row) -> Schedule:
 
 
 def _time(usec: int | None) -> datetime | None:
-    return None if usec is None else _EPOCH + timedelta(microseconds=usec)
+    return None if usec is None else time_of(usec)

@@ -1,14 +1,8 @@
-"""The tables, their versions and how a file gets from one to the next.
+"""The tables. A released migration never changes; a new version is a new entry at the end (versions.py)."""
 
-A released migration never changes; a new version is a new entry at the end. ``PRAGMA user_version`` is
-the number of migrations that a file has seen, so an older agent knows a newer file.
-"""
-
-import sqlite3
 from collections.abc import Sequence
 
-APPLICATION_ID = 0x4A6F6274
-"""``Jobt``: file(1) and we can tell the file from any other SQLite database."""
+from joblet_agent.store.versions import Migration
 
 # What is asked for is a column, all else is in ``record`` (records.py). Times are microseconds since 1970:
 # exact for datetime, and in 64 bits up to its last year.
@@ -116,40 +110,126 @@ _SUBMISSIONS = (
     "CREATE UNIQUE INDEX jobs_by_submission ON jobs (submission) WHERE submission <> ''",
 )
 
-MIGRATIONS: Sequence[Sequence[str]] = (_VERSION_1, _SCHEDULES, _EVENTS, _SUBMISSIONS)
+# Networks that somebody made (networks.py); removed: nobody may use it, and the kernel is to forget it.
+# The one row of host_ranges is the IPv6 range that networks of this host are parts of.
+_NETWORKS = (
+    """
+    CREATE TABLE networks (
+        name TEXT PRIMARY KEY,
+        created_usec INTEGER NOT NULL,
+        removed INTEGER NOT NULL,
+        network BLOB NOT NULL
+    ) STRICT
+    """,
+    "CREATE TABLE host_ranges (number INTEGER PRIMARY KEY, range6 TEXT NOT NULL) STRICT",
+)
+
+# Volumes (volumes.py). record is JSON.
+_VOLUMES = (
+    """
+    CREATE TABLE volumes (
+        name TEXT PRIMARY KEY,
+        created_usec INTEGER NOT NULL,
+        record BLOB NOT NULL
+    ) STRICT
+    """,
+)
+
+# Workflows (workflows.py). What changes of one is apart from what never does, so that each change costs the
+# same whatever the workflow's size: workflows and workflow_members have the former, workflow_texts and
+# workflow_plans the latter. template is the record that each of a member's jobs begins with (records.py).
+_WORKFLOWS = (
+    """
+    CREATE TABLE workflows (
+        id TEXT PRIMARY KEY,
+        state TEXT NOT NULL,
+        started_by TEXT NOT NULL,
+        submission TEXT NOT NULL,
+        created_usec INTEGER NOT NULL,
+        ended_usec INTEGER,
+        record BLOB NOT NULL
+    ) STRICT
+    """,
+    "CREATE INDEX workflows_by_creation ON workflows (created_usec, id)",
+    "CREATE INDEX workflows_unfinished ON workflows (created_usec, id) WHERE ended_usec IS NULL",
+    "CREATE INDEX workflows_by_end ON workflows (ended_usec, id) WHERE ended_usec IS NOT NULL",
+    "CREATE UNIQUE INDEX workflows_by_submission ON workflows (submission) WHERE submission <> ''",
+    """
+    CREATE TABLE workflow_texts (
+        workflow_id TEXT PRIMARY KEY,
+        group_names BLOB NOT NULL,
+        text TEXT NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE TABLE workflow_members (
+        workflow_id TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        state TEXT NOT NULL,
+        progress BLOB NOT NULL,
+        PRIMARY KEY (workflow_id, number)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE workflow_plans (
+        workflow_id TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        plan BLOB NOT NULL,
+        template BLOB NOT NULL,
+        PRIMARY KEY (workflow_id, number)
+    ) STRICT
+    """,
+    "ALTER TABLE jobs ADD COLUMN workflow_id TEXT NOT NULL DEFAULT ''",
+    # Recurring schedules of workflows: agents that know none would start jobs of them.
+    """
+    CREATE TABLE workflow_schedules (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL,
+        calendar TEXT NOT NULL,
+        paused INTEGER NOT NULL,
+        created_usec INTEGER NOT NULL,
+        next_usec INTEGER,
+        last_usec INTEGER,
+        last_job TEXT NOT NULL,
+        started INTEGER NOT NULL,
+        skipped INTEGER NOT NULL,
+        skipped_reason TEXT NOT NULL,
+        template BLOB NOT NULL
+    ) STRICT
+    """,
+    "CREATE INDEX jobs_by_workflow ON jobs (workflow_id, created_usec, id) WHERE workflow_id <> ''",
+)
+
+MIGRATIONS: Sequence[Migration] = (
+    Migration(_VERSION_1, since="0.1.0"),
+    Migration(_SCHEDULES, since="0.1.0"),
+    Migration(_EVENTS, since="0.1.0"),
+    Migration(_SUBMISSIONS, since="0.1.0"),
+    Migration(_NETWORKS, since="0.1.0"),
+    Migration(_VOLUMES, since="0.1.0"),
+    Migration(_WORKFLOWS, since="0.2.0", is_additive=True),
+)
 
 PROBES = (
     "SELECT number, id, state, name, created_usec, ended_usec, record, schedule_id, "
-    "submission FROM jobs LIMIT 0",
+    "submission, workflow_id FROM jobs LIMIT 0",
     "SELECT id, state, name, created_usec, ended_usec, record, message FROM broken_jobs LIMIT 0",
     "SELECT id, name, calendar, paused, created_usec, next_usec, last_usec, last_job, started, skipped, "
     "skipped_reason, template FROM schedules LIMIT 0",
+    "SELECT id, name, calendar, paused, created_usec, next_usec, last_usec, last_job, started, skipped, "
+    "skipped_reason, template FROM workflow_schedules LIMIT 0",
     "SELECT number, time_usec, job_id, name, state, outcome FROM job_events LIMIT 0",
+    "SELECT name, created_usec, removed, network FROM networks LIMIT 0",
+    "SELECT number, range6 FROM host_ranges LIMIT 0",
+    "SELECT name, created_usec, record FROM volumes LIMIT 0",
+    "SELECT id, state, started_by, submission, created_usec, ended_usec, record FROM workflows LIMIT 0",
+    "SELECT workflow_id, group_names, text FROM workflow_texts LIMIT 0",
+    "SELECT workflow_id, number, state, progress FROM workflow_members LIMIT 0",
+    "SELECT workflow_id, number, name, plan, template FROM workflow_plans LIMIT 0",
+    # These read the triggers as well.
+    "EXPLAIN INSERT INTO jobs (id) VALUES ('')",
+    "EXPLAIN UPDATE jobs SET state = ''",
+    "EXPLAIN DELETE FROM jobs",
 )
 """Fail where a damaged table definition still reads as SQL."""
-
-
-def version(connection: sqlite3.Connection) -> int:
-    """Return how many migrations the file has seen."""
-    return int(connection.execute("PRAGMA user_version").fetchone()[0])
-
-
-def is_ours(connection: sqlite3.Connection) -> bool:
-    """Tell our file, or one without content, from a database of something else."""
-    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
-    (objects,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    return bool(application_id == APPLICATION_ID or (application_id, objects) == (0, 0))
-
-
-def migrate(connection: sqlite3.Connection, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> None:
-    """Bring the file to the newest version, all in one transaction; one that is there stays untouched."""
-    present = version(connection)
-    if present >= len(migrations):
-        return
-    with connection:
-        connection.execute("BEGIN IMMEDIATE")
-        for migration in migrations[present:]:
-            for statement in migration:
-                connection.execute(statement)
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {len(migrations)}")

@@ -13,11 +13,14 @@ from joblet_agent.model.job import JobFilter, JobId, JobPage, JobRecord
 from joblet_agent.store import statements
 from joblet_agent.store.commits import read_one_by_one
 from joblet_agent.store.event_log import EventPulse, SqliteEventLog
+from joblet_agent.store.networks import SqliteNetworkStore
 from joblet_agent.store.opening import open_for_reading, open_for_writing
 from joblet_agent.store.pages import position_of
 from joblet_agent.store.records import row_of, submission_of
 from joblet_agent.store.schedules import SqliteScheduleStore
+from joblet_agent.store.volumes import SqliteVolumeStore
 from joblet_agent.store.worker import Worker
+from joblet_agent.store.workflows import SqliteWorkflowStore
 
 _MOST_DELETED_TOGETHER = 1000
 
@@ -33,6 +36,12 @@ class SqliteJobStore:
         self.events = events
         self.schedules = SqliteScheduleStore(writer, reader)
         """Recurring schedules in the same file."""
+        self.networks = SqliteNetworkStore(writer, reader)
+        """Networks in the same file."""
+        self.volumes = SqliteVolumeStore(writer, reader)
+        """Volumes in the same file."""
+        self.workflows = SqliteWorkflowStore(writer, reader)
+        """Workflows in the same file."""
 
     @classmethod
     async def open(cls, path: Path) -> Self:
@@ -85,7 +94,7 @@ class SqliteJobStore:
 
     async def find(self, prefix: str, *, most: int) -> Sequence[JobId]:
         """Return up to ``most`` ids that begin with ``prefix``, in order."""
-        return await self._reader.do(partial(statements.find, prefix=prefix, most=most))
+        return _job_ids(await self._reader.do(partial(statements.find, prefix=prefix, most=most)))
 
     async def page(self, wanted: JobFilter, *, size: int, token: str) -> JobPage:
         """Return up to ``size`` jobs, fewer if they are large. Raises InvalidRequest for a foreign token."""
@@ -100,7 +109,8 @@ class SqliteJobStore:
 
     async def ended_beyond(self, *, keep: int, before: datetime | None) -> Sequence[JobId]:
         """Return ended jobs that retention lets go, the longest ended first."""
-        return await self._reader.do(partial(statements.ended_beyond, keep=keep, before=before))
+        read = partial(statements.ended_beyond, keep=keep, before=before)
+        return _job_ids(await self._reader.do(read))
 
     async def oldest_end(self) -> datetime | None:
         """Return when the first of all ended jobs ended."""
@@ -120,3 +130,7 @@ class SqliteJobStore:
             except StoreFailed as error:
                 _log.warning("broken records stay where they are: %s", error)
         return decoded.records
+
+
+def _job_ids(ids: Sequence[str]) -> list[JobId]:
+    return [JobId(each) for each in ids]

@@ -7,17 +7,19 @@ from datetime import datetime
 from typing import TypeAlias
 
 from joblet_agent.model.job import JobFilter, JobId, JobRecord, JobState
+from joblet_agent.store.fields import BrokenRecord, time_of, usec_of
 from joblet_agent.store.pages import SELECT, Position, page_query, prefix_range
-from joblet_agent.store.records import BrokenRecord, Row, record_of, time_of, usec_of
+from joblet_agent.store.records import Row, record_of
 
 # A job may have megabytes of arguments: a page of such jobs ends early instead of filling the memory.
 _PAGE_BYTES = 16 * 1024 * 1024
 
 _SAVE = """
-    INSERT INTO jobs (id, state, name, schedule_id, submission, created_usec, ended_usec, record)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO jobs (id, state, name, schedule_id, workflow_id, submission, created_usec, ended_usec, record)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (id) DO UPDATE SET state = excluded.state, name = excluded.name,
-    schedule_id = excluded.schedule_id, submission = excluded.submission,
+    schedule_id = excluded.schedule_id, workflow_id = excluded.workflow_id,
+    submission = excluded.submission,
     created_usec = excluded.created_usec, ended_usec = excluded.ended_usec, record = excluded.record
 """
 _COPY_BROKEN = """
@@ -25,11 +27,11 @@ _COPY_BROKEN = """
     SELECT id, state, name, created_usec, ended_usec, record, ? FROM jobs WHERE number = ? AND record = ?
 """
 _UNFINISHED = tuple(state.value for state in JobState if not state.has_ended)
-_ENDED = "FROM jobs WHERE ended_usec IS NOT NULL"
+_ENDED = "WHERE ended_usec IS NOT NULL"
 _BEFORE_ANY_TIME = -(2**63)
 
-StoredRow: TypeAlias = tuple[int, str, str, str, int, bytes]
-"""number, id, state, name, created_usec, record."""
+StoredRow: TypeAlias = tuple[int, str, str, str, str, int, bytes]
+"""number, id, state, name, workflow_id, created_usec, record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +82,10 @@ def submitted(connection: sqlite3.Connection, submission: str) -> Decoded:
     return _decode(connection.execute(sql, (submission,)))
 
 
-def find(connection: sqlite3.Connection, prefix: str, most: int) -> list[JobId]:
+def find(connection: sqlite3.Connection, prefix: str, most: int, table: str = "jobs") -> list[str]:
     """Read ids, in order."""
-    sql = "SELECT id FROM jobs WHERE id >= ? AND id < ? ORDER BY id LIMIT ?"
-    return _ids(connection.execute(sql, (*prefix_range(prefix), most)))
+    sql = f"SELECT id FROM {table} WHERE id >= ? AND id < ? ORDER BY id LIMIT ?"  # noqa: S608
+    return [each for (each,) in connection.execute(sql, (*prefix_range(prefix), most))]
 
 
 def page(connection: sqlite3.Connection, wanted: JobFilter, position: Position | None, size: int) -> Decoded:
@@ -94,7 +96,7 @@ def page(connection: sqlite3.Connection, wanted: JobFilter, position: Position |
     for row in connection.execute(query.sql, query.parameters):
         total += len(row[-1])
         if len(rows) == size or (rows and total > _PAGE_BYTES):
-            _, job_id, _, _, created_usec, _ = rows[-1]
+            _, job_id, *_, created_usec, _ = rows[-1]
             return _decode(rows, Position(created_usec, job_id).token())
         rows.append(row)
     return _decode(rows)
@@ -107,37 +109,37 @@ def unfinished(connection: sqlite3.Connection) -> Decoded:
     return _decode(connection.execute(sql, _UNFINISHED))
 
 
-def oldest_end(connection: sqlite3.Connection) -> datetime | None:
+def oldest_end(connection: sqlite3.Connection, table: str = "jobs") -> datetime | None:
     """Read the first entry of the index of ends."""
-    usec = connection.execute(f"SELECT min(ended_usec) {_ENDED}").fetchone()[0]
+    usec = connection.execute(f"SELECT min(ended_usec) FROM {table} {_ENDED}").fetchone()[0]  # noqa: S608
     return None if usec is None else time_of(usec)
 
 
 def ended_count(connection: sqlite3.Connection) -> int:
     """Count in the index alone: 3 ms for 100,000."""
-    return int(connection.execute(f"SELECT count(*) {_ENDED}").fetchone()[0])
+    sql = f"SELECT count(*) FROM jobs {_ENDED}"  # noqa: S608
+    return int(connection.execute(sql).fetchone()[0])
 
 
-def ended_beyond(connection: sqlite3.Connection, keep: int, before: datetime | None) -> list[JobId]:
-    """Read the ids of ended jobs beyond either limit, the longest ended first."""
+def ended_beyond(
+    connection: sqlite3.Connection, keep: int, before: datetime | None, table: str = "jobs"
+) -> list[str]:
+    """Read the ids of what has ended and is beyond either limit, the longest ended first."""
     # Both limits cut the same order, so the later one decides.
-    sql = f"SELECT ended_usec, id {_ENDED} ORDER BY ended_usec DESC, id DESC LIMIT 1 OFFSET ?"
+    ended = f"FROM {table} {_ENDED}"
+    sql = f"SELECT ended_usec, id {ended} ORDER BY ended_usec DESC, id DESC LIMIT 1 OFFSET ?"
     usec, job_id = connection.execute(sql, (keep,)).fetchone() or (_BEFORE_ANY_TIME, "")
     before_usec = _BEFORE_ANY_TIME if before is None else usec_of(before) - 1
     cut = max((usec, job_id), (before_usec, "\U0010ffff"))
-    sql = f"SELECT id {_ENDED} AND (ended_usec, id) <= (?, ?) ORDER BY ended_usec, id"
-    return _ids(connection.execute(sql, cut))
-
-
-def _ids(rows: Iterable[tuple[str]]) -> list[JobId]:
-    return [JobId(job_id) for (job_id,) in rows]
+    sql = f"SELECT id {ended} AND (ended_usec, id) <= (?, ?) ORDER BY ended_usec, id"
+    return [each for (each,) in connection.execute(sql, cut)]
 
 
 def _decode(rows: Iterable[StoredRow], next_token: str = "") -> Decoded:
     records, broken = [], []
-    for number, job_id, state, name, created_usec, record in rows:
+    for number, job_id, state, name, workflow_id, created_usec, record in rows:
         try:
-            records.append(record_of(job_id, state, name, created_usec, record))
+            records.append(record_of(job_id, state, name, created_usec, record, workflow_id))
         except BrokenRecord as error:
             broken.append(BrokenRow(number, job_id, record, str(error)))
     return Decoded(tuple(records), tuple(broken), next_token)

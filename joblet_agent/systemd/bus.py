@@ -6,7 +6,7 @@ for ever; calls made meanwhile fail with HostUnavailable. Every error of the lib
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dbus_next.constants import MessageType
@@ -14,6 +14,7 @@ from dbus_next.errors import AuthError
 from dbus_next.message import Message
 
 from joblet_agent.errors import HostUnavailable, JobletError, LaunchFailed, NotFound
+from joblet_agent.pauses import GrowingPause
 from joblet_agent.systemd.connection import Connection, SignalHandler
 
 SYSTEMD = "org.freedesktop.systemd1"
@@ -23,7 +24,7 @@ _PROPERTIES = "org.freedesktop.DBus.Properties"
 _CALLS_IN_FLIGHT = 64  # the bus daemon refuses more than 128 without a reply
 _CALL_DEADLINE = 30.0
 _CONNECT_DEADLINE = 10.0
-_RETRY_FIRST, _RETRY_MOST = 0.05, 1.0
+_RECONNECT_FIRST, _RECONNECT_MOST = 0.05, 1.0
 
 # Never one rule per unit: the bus daemon allows 512 to a connection.
 _MATCH_RULES = (
@@ -48,6 +49,8 @@ class SystemBus:
     def __init__(self, on_signal: SignalHandler, on_connected: Callable[[], None]) -> None:
         self._on_signal = on_signal
         self._on_connected = on_connected
+        self.awaited: set[str] = set()
+        """Object paths of units whose changes are wanted for a while."""
         self._bus: Connection | None = None
         self._slots = asyncio.Semaphore(_CALLS_IN_FLIGHT)
         self._keeper: asyncio.Task[None] | None = None
@@ -95,15 +98,20 @@ class SystemBus:
     async def _connect(self) -> None:
         try:
             async with asyncio.timeout(_CONNECT_DEADLINE):
-                bus = Connection(self._on_signal)
-                await bus.connect()
+                self._bus = await Connection(self._on_signal, self.awaited).connect()
+                await self._listen()
         except (OSError, EOFError, AuthError, TimeoutError) as error:
+            self._drop()
             raise HostUnavailable(
                 f"cannot reach the system bus: {error or 'no answer'}",
                 reason="NO_SYSTEM_BUS",
                 hint="is dbus running? see: systemctl status dbus.socket dbus.service",
             ) from error
-        self._bus = bus
+        except JobletError:
+            self._drop()
+            raise
+
+    async def _listen(self) -> None:
         for rule in _MATCH_RULES:
             await self._call(
                 "org.freedesktop.DBus",
@@ -123,24 +131,19 @@ class SystemBus:
             _log.debug("systemd came to the bus after us, and has the subscription already")
 
     async def _keep(self) -> None:
-        retry = _RETRY_FIRST
+        pause = GrowingPause(first=_RECONNECT_FIRST, most=_RECONNECT_MOST)
         while True:
-            try:
-                if self._bus is not None:
-                    await self._bus.wait_for_disconnect()  # type: ignore[no-untyped-call]
-            except (OSError, EOFError) as error:
-                _log.debug("system bus: %s", error)
+            if self._bus is not None:
+                _log.debug("system bus: %s", await self._bus.end())
             self._bus = None
             _log.warning("the system bus is gone; jobs go on, starts wait until it is back")
             while self._bus is None:
-                await asyncio.sleep(retry)
-                retry = min(retry * 2, _RETRY_MOST)
+                await pause.wait()
                 try:
                     await self._connect()
                 except JobletError as error:
-                    self._drop()
                     _log.debug("%s", error)
-            retry = _RETRY_FIRST
+            pause.reset()
             _log.warning("the system bus is back")
             self._on_connected()
 
@@ -182,6 +185,10 @@ class _AlreadySubscribed(LaunchFailed):
     """systemd sends its signals to us already."""
 
 
+class UnitIsThere(LaunchFailed):
+    """systemd knows a unit of the name already."""
+
+
 class ArgumentsRefused(LaunchFailed):
     """systemd understood the call, and not what it says; ``words`` are its own."""
 
@@ -194,6 +201,12 @@ def _unavailable(member: str, why: str) -> HostUnavailable:
     return HostUnavailable(f"cannot ask systemd to {member}: {why}", reason="SYSTEMD_UNAVAILABLE")
 
 
+_REFUSED: Mapping[str, type[LaunchFailed]] = {
+    "AlreadySubscribed": _AlreadySubscribed,
+    "UnitExists": UnitIsThere,
+}
+
+
 def map_bus_error(member: str, name: str, text: str) -> JobletError:
     """Turn a D-Bus error reply into ours, keeping systemd's words."""
     short = name.rpartition(".")[2]
@@ -203,5 +216,5 @@ def map_bus_error(member: str, name: str, text: str) -> JobletError:
         return _unavailable(member, text or short)
     if short == "InvalidArgs" or name.startswith("System.Error.ERANGE"):
         return ArgumentsRefused(member, text)
-    refused = _AlreadySubscribed if short == "AlreadySubscribed" else LaunchFailed
+    refused = _REFUSED.get(short, LaunchFailed)
     return refused(f"systemd refused {member}: {text} ({short})", reason="SYSTEMD_REFUSED")

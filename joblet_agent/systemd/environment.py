@@ -1,7 +1,8 @@
 """The environment file of a job (systemd.exec(5), EnvironmentFile=): its command and its variables.
 
 Every variable ``X`` is written as ``JOBLET_ENV_X``: the launcher, which still has privileges,
-must not be steered by LD_PRELOAD or PERL5OPT of the job. It strips the prefix for the command.
+must not be steered by LD_PRELOAD or PERL5OPT of the job. It strips the prefix for the command, and enters
+the directory ``JOBLET_DIR`` with the job's rights. ``JOBLET_LAUNCH`` has the launcher's own words.
 Word n of the command is ``JOBLET_ARG_n``; what is longer than execve(2) takes in one variable goes on
 in ``JOBLET_ARG_n_1`` and so on.
 """
@@ -13,25 +14,39 @@ from pathlib import Path
 
 from joblet_agent.errors import LaunchFailed
 from joblet_agent.ports import LaunchPlan
-from joblet_agent.systemd.properties import ARGUMENT_PREFIX, ENVIRONMENT_PREFIX
+from joblet_agent.systemd.properties import (
+    ARGUMENT_PREFIX,
+    DIRECTORY_VARIABLE,
+    ENVIRONMENT_PREFIX,
+    LAUNCH_VARIABLE,
+    LAUNCHER_HOME,
+    UnitSettings,
+    launcher_words,
+)
 
 _SPECIAL = re.compile(r'(["\\`$])')
 _PIECE = 30_000  # characters: at most 120,000 bytes, of the 131,072 that the kernel takes in one string
 
 
-def launch_variables(plan: LaunchPlan) -> Iterator[tuple[str, str]]:
+def launch_variables(plan: LaunchPlan, settings: UnitSettings) -> Iterator[tuple[str, str]]:
     """Yield the variables that tell the launcher what to run."""
+    if plan.kit is not None:
+        # The launcher finds its own libraries before those of the tree; no locale of that loads any.
+        yield "LD_LIBRARY_PATH", LAUNCHER_HOME
+        yield "LC_ALL", "C"
+    yield LAUNCH_VARIABLE, " ".join(launcher_words(plan, settings))
     for number, word in enumerate((plan.spec.command, *plan.spec.args)):
         yield f"{ARGUMENT_PREFIX}{number}", word[:_PIECE]
         for piece, start in enumerate(range(_PIECE, len(word), _PIECE), start=1):
             yield f"{ARGUMENT_PREFIX}{number}_{piece}", word[start : start + _PIECE]
     for name, value in plan.environment.items():
         yield ENVIRONMENT_PREFIX + name, value
+    yield DIRECTORY_VARIABLE, plan.spec.work_dir or "/work"
 
 
-def environment_file_text(plan: LaunchPlan) -> str:
+def environment_file_text(plan: LaunchPlan, settings: UnitSettings) -> str:
     """Return the text that systemd reads back as exactly these variables."""
-    return variables_text(dict(launch_variables(plan)))
+    return variables_text(dict(launch_variables(plan, settings)))
 
 
 def variables_text(variables: Mapping[str, str]) -> str:

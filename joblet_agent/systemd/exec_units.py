@@ -19,13 +19,12 @@ from joblet_agent.systemd.bus import SystemBus
 from joblet_agent.systemd.environment import environment_file_text, variables_text, write_secretly
 from joblet_agent.systemd.names import (
     EXEC_UNIT_PATTERN,
-    JOBS_SLICE,
     control_group,
     exec_unit_name,
     unit_name,
 )
-from joblet_agent.systemd.properties import LAUNCHER, UnitSettings, unit_properties
-from joblet_agent.systemd.property import Property, Value
+from joblet_agent.systemd.properties import LAUNCHER, UnitSettings, slice_property, unit_properties
+from joblet_agent.systemd.property import Property
 
 _OF_THE_PROCESS: Final = frozenset(
     {
@@ -39,7 +38,6 @@ _OF_THE_PROCESS: Final = frozenset(
         "RestrictAddressFamilies",
         "RestrictRealtime",
         "RestrictSUIDSGID",
-        "StandardInput",
         "SyslogIdentifier",
         "SystemCallArchitectures",
         "SystemCallErrorNumber",
@@ -64,8 +62,9 @@ class SystemdExecUnits:
     async def start(self, plan: ExecPlan) -> None:
         """See ports.ExecUnits."""
         await self._ready()
-        group = control_group(plan.job.job_id, self._settings.cgroup_root)
-        write_secretly(plan.job.environment_file, environment_file_text(plan.job) + _joining(plan, group))
+        group = control_group(plan.job.job_id, self._settings.cgroup_root, plan.job.workflow_id)
+        text = environment_file_text(plan.job, self._settings) + _joining(plan, group)
+        write_secretly(plan.job.environment_file, text)
         properties = [
             [entry.name, Variant(entry.signature, entry.value)]
             for entry in exec_properties(plan, self._settings)
@@ -93,24 +92,19 @@ class SystemdExecUnits:
 
 def exec_properties(plan: ExecPlan, settings: UnitSettings) -> list[Property]:
     """Return the properties of the unit."""
-    argv: list[Value] = [
-        LAUNCHER,
-        str(plan.job.uid),
-        str(plan.job.uid),
-        str(1 + len(plan.job.spec.args)),
-        *settings.host_namespaces,
-        "join",
-    ]
     own = [
         Property("Description", "s", f"Command in Joblet job {plan.job.job_id[:8]}", "", "systemd.unit(5)"),
         Property("Type", "s", "exec", "", "systemd.service(5)"),
         Property("CollectMode", "s", "inactive-or-failed", "the agent knows its end", "systemd.unit(5)"),
-        Property("Slice", "s", JOBS_SLICE, "one place for all jobs", "systemd.resource-control(5)"),
-        Property("ExecStart", "a(sasb)", [[LAUNCHER, argv, False]], "", "systemd.service(5)"),
+        slice_property(plan.job),
+        Property("ExecStart", "a(sasb)", [[LAUNCHER, [LAUNCHER], False]], "", "systemd.service(5)"),
         Property(
             "EnvironmentFiles", "a(sb)", [[str(plan.job.environment_file), False]], "", "systemd.exec(5)"
         ),
-        Property("StandardOutputFileToAppend", "s", str(plan.output), "", "systemd.exec(5)"),
+        Property("StandardInput", "s", "null", "the launcher makes the command's", "systemd.exec(5)"),
+        Property("StandardOutputFileToAppend", "s", str(plan.output), "", "systemd.exec(5)")
+        if plan.terminal is None
+        else Property("StandardOutput", "s", "null", "the terminal is the job's own", "systemd.exec(5)"),
         Property("StandardErrorFileToAppend", "s", str(plan.report), "", "systemd.exec(5)"),
         Property("TimeoutStartUSec", "t", _START_USEC, "", "systemd.service(5)"),
         Property("TimeoutStopUSec", "t", _STOP_USEC, "", "systemd.service(5)"),
@@ -139,12 +133,14 @@ def _of_the_command(entry: Property) -> Property | None:
 
 
 def _joining(plan: ExecPlan, group: Path) -> str:
-    spec = plan.job.spec
-    return variables_text(
-        {
-            "JOBLET_JOIN_GROUP": str(group),
-            "JOBLET_JOIN_UNIT": unit_name(plan.job.job_id),
-            "JOBLET_JOIN_ERRORS": str(plan.errors),
-            "JOBLET_JOIN_DIR": spec.work_dir or "/work",
-        }
-    )
+    joining = {
+        "JOBLET_JOIN_GROUP": str(group),
+        "JOBLET_JOIN_UNIT": unit_name(plan.job.job_id),
+        "JOBLET_JOIN_ERRORS": str(plan.errors),
+        "JOBLET_JOIN_ORDERS": str(plan.orders),
+    }
+    if plan.input is not None:
+        joining["JOBLET_JOIN_INPUT"] = str(plan.input)
+    if plan.terminal is not None:
+        joining["JOBLET_JOIN_SIZE"] = f"{plan.terminal.rows} {plan.terminal.columns}"
+    return variables_text(joining)

@@ -5,8 +5,9 @@ know the latter, so that is what they see.
 """
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
+from ipaddress import ip_address
 from typing import Any
 
 from joblet_agent.model.job import ExplainedProperty, Explanation, JobSpec
@@ -14,7 +15,7 @@ from joblet_agent.ports import CREDENTIALS_DIRECTORY, LaunchPlan
 from joblet_agent.systemd.environment import launch_variables
 from joblet_agent.systemd.limits import cpus_of_mask
 from joblet_agent.systemd.names import unit_name
-from joblet_agent.systemd.properties import UnitSettings, unit_properties
+from joblet_agent.systemd.properties import LAUNCHER, UnitSettings, says_user, unit_properties
 from joblet_agent.systemd.property import Property
 
 _CAPABILITIES = {6: "CAP_SETGID", 7: "CAP_SETUID", 8: "CAP_SETPCAP", 21: "CAP_SYS_ADMIN"}
@@ -31,6 +32,7 @@ _NOT_FOR_SYSTEMD_RUN = frozenset(
         "StandardInput",
         "StandardOutput",
         "Type",
+        "User",  # without the prefix "!", the launcher would not start as root
     }
 )
 
@@ -43,13 +45,33 @@ def explain_unit(plan: LaunchPlan, settings: UnitSettings) -> Explanation:
         properties=tuple(
             ExplainedProperty(key, text, entry.origin, entry.manual) for entry, key, text in properties
         ),
-        systemd_run=_systemd_run(plan, [(entry, key, text) for entry, key, text in properties]),
+        systemd_run=_systemd_run(
+            [(key, text) for _, key, text in properties], launch_variables(plan, settings)
+        ),
         notes=(
             "the command line uses the job's /work, which exists until the job has ended",
-            "words of the command arrive as JOBLET_ARG_n, variables as JOBLET_ENV_NAME (joblet-launch)",
+            "words of the command arrive as JOBLET_ARG_n, variables as JOBLET_ENV_NAME, "
+            "--workdir as JOBLET_DIR (joblet-launch)",
+            *_notes_on_user(plan, settings),
+            *_notes_on_network(plan),
             *_notes_on_secrets(plan.spec),
         ),
     )
+
+
+def _notes_on_user(plan: LaunchPlan, settings: UnitSettings) -> list[str]:
+    if says_user(plan, settings):
+        return [
+            "the launcher starts as root in spite of User= (drop-in joblet-job-.service.d); "
+            "systemd-run has no way to say so, so its line has no User="
+        ]
+    return []
+
+
+def _notes_on_network(plan: LaunchPlan) -> list[str]:
+    if plan.namespace is None:
+        return []
+    return [f"the network namespace, {plan.namespace.name} for ip netns, is there until the job has ended"]
 
 
 def _notes_on_secrets(spec: JobSpec) -> list[str]:
@@ -61,18 +83,16 @@ def _notes_on_secrets(spec: JobSpec) -> list[str]:
     return notes
 
 
-def _systemd_run(plan: LaunchPlan, properties: list[tuple[Property, str, str]]) -> str:
+def _systemd_run(properties: list[tuple[str, str]], variables: Iterable[tuple[str, str]]) -> str:
     words = ["systemd-run", "--wait", "--pipe", "--collect", "--service-type=exec"]
     words += [
         f"--property={key}={value}"
-        for _, key, text in properties
+        for key, text in properties
         if key not in _NOT_FOR_SYSTEMD_RUN
         for value in text.split("\n")
     ]
-    words += [f"--setenv={name}={value}" for name, value in launch_variables(plan)]
-    command: Any = next(entry.value for entry, key, _ in properties if key == "ExecStart")
-    argv = [str(word) for word in command[0][1]]
-    return shlex.join([*words, "--", *argv])
+    words += [f"--setenv={name}={value}" for name, value in variables]
+    return shlex.join([*words, "--", LAUNCHER])
 
 
 def _unit_file_form(entry: Property) -> tuple[str, str]:
@@ -117,6 +137,10 @@ def _names(table: dict[int, str]) -> Callable[[Any], str]:
     return lambda mask: " ".join(name for bit, name in table.items() if mask & bit)
 
 
+def _addresses(value: Any) -> str:
+    return " ".join(f"{ip_address(address)}/{bits}" for _, address, bits in value)
+
+
 def _appended(value: Any) -> str:
     return f"append:{value}"
 
@@ -125,7 +149,7 @@ def _seconds(value: Any) -> str:
     return f"{timedelta(microseconds=value) / timedelta(seconds=1):g}s"
 
 
-def _bandwidth(value: Any) -> str:
+def _lines(value: Any) -> str:
     return "\n".join(f"{path} {rate}" for path, rate in value)
 
 
@@ -141,8 +165,11 @@ _SPELLING: dict[str, tuple[str, Callable[[Any], str]]] = {
     "RuntimeMaxUSec": ("RuntimeMaxSec", _seconds),
     "CPUQuotaPerSecUSec": ("CPUQuota", lambda value: f"{value // 10_000}%"),
     "AllowedCPUs": ("AllowedCPUs", cpus_of_mask),
-    "IOReadBandwidthMax": ("IOReadBandwidthMax", _bandwidth),
-    "IOWriteBandwidthMax": ("IOWriteBandwidthMax", _bandwidth),
+    "IOReadBandwidthMax": ("IOReadBandwidthMax", _lines),
+    "IOWriteBandwidthMax": ("IOWriteBandwidthMax", _lines),
+    "DeviceAllow": ("DeviceAllow", _lines),
+    "IPAddressDeny": ("IPAddressDeny", _addresses),
+    "IPAddressAllow": ("IPAddressAllow", _addresses),
     "UMask": ("UMask", lambda value: f"{value:04o}"),
     "SystemCallErrorNumber": ("SystemCallErrorNumber", lambda _: "EPERM"),
     "SystemCallFilter": ("SystemCallFilter", _filter),

@@ -9,9 +9,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from joblet_agent.model.resources import NOTHING, Resources, format_cpu_list, parse_cpu_list
-from joblet_agent.model.units import format_bytes
+from joblet_agent.cpu_list import format_cpu_list, parse_cpu_list
+from joblet_agent.model.resources import NOTHING, Resources
 from joblet_agent.systemd.property import Property, Value
+from joblet_agent.units import format_bytes
 
 _INFINITY: Final = 2**64 - 1
 _USEC_PER_PERCENT: Final = 10_000

@@ -12,16 +12,21 @@ from typing import Any
 
 from dbus_next.signature import Variant
 
-from joblet_agent.errors import HostUnavailable, LaunchFailed, NotFound
+from joblet_agent.errors import HostUnavailable, JobletError, LaunchFailed, NotFound
 from joblet_agent.model.job import Explanation, JobId
 from joblet_agent.model.metrics import Usage
 from joblet_agent.ports import Accounted, LaunchPlan, UnitListener, UnitStatus
+from joblet_agent.systemd.build_units import SystemdBuildUnits
 from joblet_agent.systemd.bus import SystemBus
 from joblet_agent.systemd.environment import environment_file_text, write_secretly
 from joblet_agent.systemd.exec_units import SystemdExecUnits
 from joblet_agent.systemd.explain import explain_unit
+from joblet_agent.systemd.field_files import keep_field_files, remove_field_file
+from joblet_agent.systemd.leaving import LeavingUnits
 from joblet_agent.systemd.limits import ceilings_of, limit_properties
+from joblet_agent.systemd.name_servers import DnsmasqServers
 from joblet_agent.systemd.names import (
+    EXEC_UNIT_PATTERN,
     JOB_UNIT_PATTERN,
     JOBS_SLICE,
     JOBS_SLICE_PATH,
@@ -32,14 +37,19 @@ from joblet_agent.systemd.names import (
     timer_of_unit,
     unit_name,
     unit_path,
+    workflow_of_slice,
 )
 from joblet_agent.systemd.properties import UnitSettings, hook_unit, unit_properties
 from joblet_agent.systemd.signals import Signal
 from joblet_agent.systemd.timers import SystemdTimers
+from joblet_agent.systemd.users import UserRecords
 from joblet_agent.systemd.version import require_host
 from joblet_agent.systemd.view import Meanwhile, UnitView
+from joblet_agent.systemd.volume_units import SystemdVolumeUnits
+from joblet_agent.systemd.workflow_slices import SystemdWorkflowSlices
 
 _RELOAD_DEADLINE = 90.0
+_LOOKUP_DEADLINE = 5.0
 _LEAVES_FROZEN = 256  # first version that does not stop frozen units
 _NOT_COUNTED = 2**64 - 1
 _ACCOUNTS = {
@@ -65,6 +75,16 @@ class SystemdUnitManager:
         self._bus = SystemBus(self._on_signal, self._on_reconnected)
         self.timers = SystemdTimers(self._bus, self._until_reloaded)
         """The timers on the same bus (ports.TimerManager)."""
+        self.volumes = SystemdVolumeUnits(self._bus, self._until_reloaded)
+        """File systems of volumes, on the same bus (ports.VolumeUnits)."""
+        self.slices = SystemdWorkflowSlices(self._bus, self._until_reloaded)
+        """Slices of workflows, on the same bus (ports.WorkflowSlices)."""
+        self.builds = SystemdBuildUnits(
+            self._bus, self._until_reloaded, self.volumes, lambda: self._settings.systemd_version
+        )
+        """Steps of builds of runtimes, on the same bus (runtimes.build.step.BuildUnits)."""
+        self._leaving = LeavingUnits(self._bus)
+        self._users = UserRecords()
         self._views: dict[JobId, UnitView] = {}
         self._readings: list[Meanwhile] = []
         self._listener: UnitListener = _ignore_status
@@ -72,6 +92,7 @@ class SystemdUnitManager:
         self._not_reloading = asyncio.Event()
         self._not_reloading.set()
         self._renewal: asyncio.Task[None] | None = None
+        self._checks: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
         """Connect to the bus. Raises HostUnavailable, also for a systemd that is too old."""
@@ -82,14 +103,32 @@ class SystemdUnitManager:
             systemd_version=version,
             host_namespaces=_own_namespaces(),
             cgroup_root=await self._bus.manager_property("ControlGroup"),
+            has_user_records=await self._open_users(),
         )
-        await self._check_hook()
+        names = [JOB_UNIT_PATTERN, EXEC_UNIT_PATTERN]
+        (units,) = await self._bus.manager("ListUnitsByPatterns", "asas", [[], names])
+        keep_field_files({unit[0] for unit in units})
+        await self.check_hook()
+
+    async def _open_users(self) -> bool:
+        (units,) = await self._bus.manager("ListUnitsByPatterns", "asas", [[], [JOB_UNIT_PATTERN]])
+        self._users.keep_only([job_id for unit in units if (job_id := job_of_unit(unit[0])) is not None])
+        try:
+            async with asyncio.timeout(_LOOKUP_DEADLINE):
+                trouble = await asyncio.to_thread(self._users.trouble)
+        except TimeoutError:
+            trouble = f"the host's user database takes more than {_LOOKUP_DEADLINE:g} s to answer"
+        if trouble:
+            _log.warning("units of jobs have no User=, their users have no names: %s", trouble)
+        return not trouble
 
     async def close(self) -> None:
         """Disconnect; units go on."""
-        if self._renewal is not None:
-            self._renewal.cancel()
-            await asyncio.gather(self._renewal, return_exceptions=True)
+        await self._leaving.close()
+        tasks = [*self._checks, *filter(None, [self._renewal])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._bus.close()
 
     def listen(self, listener: UnitListener, resync: Callable[[], None]) -> None:
@@ -99,8 +138,11 @@ class SystemdUnitManager:
     async def start(self, plan: LaunchPlan) -> None:
         """See ports.UnitManager. While systemd reloads, the start waits."""
         await self._until_reloaded()
-        write_secretly(plan.environment_file, environment_file_text(plan))
+        write_secretly(plan.environment_file, environment_file_text(plan, self._settings))
+        if plan.uid and self._settings.has_user_records:
+            self._users.write(plan.job_id, plan.uid)
         self._views[plan.job_id] = UnitView(plan.job_id)
+        self._leaving.forget(unit_name(plan.job_id))
         properties = [
             [entry.name, Variant(entry.signature, entry.value)]
             for entry in unit_properties(plan, self._settings)
@@ -113,11 +155,16 @@ class SystemdUnitManager:
             raise  # the unit may exist: its view stays, recovery finds out
         except LaunchFailed:
             self._views.pop(plan.job_id, None)
+            self._users.remove(plan.job_id)
             raise
 
     def exec_units(self) -> SystemdExecUnits:
         """Return the units of commands inside jobs, on the same connection; once it is open."""
         return SystemdExecUnits(self._bus, self._settings, self._until_reloaded)
+
+    def name_servers(self) -> DnsmasqServers:
+        """Return the name servers of networks, on the same connection; once it is open."""
+        return DnsmasqServers(self._bus)
 
     async def set_limits(self, plan: LaunchPlan, names: Collection[str]) -> None:
         """See ports.UnitManager. systemd keeps them in a drop-in below /run, which goes with the unit."""
@@ -182,13 +229,9 @@ class SystemdUnitManager:
 
     async def release(self, job_id: JobId) -> None:
         """See ports.UnitManager."""
-        name = unit_name(job_id)
         view = self._views.pop(job_id, None)
-        # A failed unit is unloaded by the reset, one that "exited" by the stop; neither harms the other kind.
-        if view is None or view.has_failed:
-            await self._unless_gone("ResetFailedUnit", "s", [name])
-        if view is None or not view.has_failed:
-            await self._unless_gone("StopUnit", "ss", [name, "replace"])
+        await self._leaving.release(unit_name(job_id), has_failed=None if view is None else view.has_failed)
+        self._users.remove(job_id)
 
     async def status(self, job_id: JobId) -> UnitStatus:
         """See ports.UnitManager."""
@@ -230,8 +273,9 @@ class SystemdUnitManager:
         view = self._views.setdefault(job_id, UnitView(job_id))
         view.update(read)
         view.update(meanwhile.changed(job_id))
-        if is_gone or meanwhile.is_removed(job_id):
-            self._views.pop(job_id)
+        if is_gone or (meanwhile.is_removed(job_id) and await self._is_unloaded(job_id)):
+            self._views.pop(job_id, None)
+            self._users.remove(job_id)
             return view.status(gone=True)
         return view.status()
 
@@ -262,16 +306,16 @@ class SystemdUnitManager:
             memory_max=told.get("MemoryMax", 0),
         )
 
-    def control_group(self, job_id: JobId) -> Path:
+    def control_group(self, job_id: JobId, workflow_id: str = "") -> Path:
         """See ports.UnitManager."""
-        return control_group(job_id, self._settings.cgroup_root)
+        return control_group(job_id, self._settings.cgroup_root, workflow_id)
 
     async def tell_failure(self, job_id: JobId) -> None:
         """See ports.UnitManager."""
         if self._settings.on_failure:
             await self._bus.manager("StartUnit", "ss", [hook_unit(job_id, self._settings), "replace"])
 
-    async def _check_hook(self) -> None:
+    async def check_hook(self) -> None:
         """Say so now, not at the first failure, if the configured hook cannot be started."""
         name = self._settings.on_failure.replace("@.", "@joblet-check.")
         if not name:
@@ -316,12 +360,22 @@ class SystemdUnitManager:
                 self._on_changed(job_id, body[0])
             elif (timer := timer_of_path(signal.path)) is not None:
                 self.timers.on_changed(timer, body[0])
+            else:
+                self.volumes.on_changed(signal.path, body[0])
+                self.builds.on_changed(signal.path, body[0])
         elif member == "UnitRemoved" and self._not_reloading.is_set():  # a reload unloads all, for a moment
+            remove_field_file(body[0])
+            self._leaving.forget(body[0])
             job_id = job_of_unit(body[0])
             if job_id is not None:
                 self._on_removed(job_id)
             elif (timer := timer_of_unit(body[0])) is not None:
                 self.timers.on_removed(timer)
+            elif (workflow := workflow_of_slice(body[0])) is not None:
+                self.slices.on_removed(workflow)
+            else:
+                self.volumes.on_removed(body[0])
+                self.builds.on_removed(body[0])
         elif member == "Reloading":
             self._on_reloading(body[0])
         elif member == "NameOwnerChanged" and body[2]:
@@ -338,16 +392,37 @@ class SystemdUnitManager:
     def _on_removed(self, job_id: JobId) -> None:
         for meanwhile in self._readings:
             meanwhile.note_removed(job_id)
-        view = self._views.pop(job_id, None)
-        if view is not None:
+        if job_id in self._views:
+            check = asyncio.create_task(self._check_removed(job_id), name=f"removed-{job_id}")
+            self._checks.add(check)
+            check.add_done_callback(self._checks.discard)
+
+    async def _check_removed(self, job_id: JobId) -> None:
+        """Tell that a unit is gone, if it is.
+
+        A reload removes all units and loads them again. Who has come back to the bus in the middle of one has
+        not heard it begin; systemd answers when it is over.
+        """
+        try:
+            is_unloaded = await self._is_unloaded(job_id)
+        except JobletError as error:
+            _log.debug("%s", error)
+            is_unloaded = False
+        if not is_unloaded:
+            self._resync()
+        elif (view := self._views.pop(job_id, None)) is not None:
+            self._users.remove(job_id)
             self._listener(view.status(gone=True))
+
+    async def _is_unloaded(self, job_id: JobId) -> bool:
+        return _is_gone(await self._bus.property(unit_path(job_id), "Unit", "LoadState"))
 
     def _on_reloading(self, begins: bool) -> None:
         if begins:
             self._not_reloading.clear()
         else:
             self._not_reloading.set()
-            self._resync()
+            self._compare()
 
     def _on_new_systemd(self) -> None:
         self._not_reloading.set()
@@ -358,11 +433,17 @@ class SystemdUnitManager:
             await self._bus.subscribe()
         except HostUnavailable as error:
             _log.warning("%s", error)
-        self._resync()
+        self._compare()
 
     def _on_reconnected(self) -> None:
         self._not_reloading.set()
+        self._compare()
+
+    def _compare(self) -> None:
         self._resync()
+        self.volumes.look_again()
+        self.builds.look_again()
+        self.slices.look_again()
 
 
 def _own_namespaces() -> tuple[str, ...]:

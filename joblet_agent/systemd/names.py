@@ -1,17 +1,24 @@
-"""Unit names and D-Bus object paths of jobs and of the timers that start them."""
+"""Unit names and D-Bus object paths of jobs, of the slices they are in and of the timers that start them."""
 
 import re
+import uuid
 from pathlib import Path
+from string import ascii_letters, digits
 
-from joblet_agent.model.job import JobId
+from joblet_agent.model.ids import JobId, WorkflowId
 from joblet_agent.ports import TimerId, TimerKind
 
 JOBS_SLICE = "joblet-jobs.slice"
+BUILDS_SLICE = "joblet-builds.slice"
 AGENT_UNIT = "joblet-agent.service"
 JOB_UNIT_PATTERN = "joblet-job-*.service"
+WORKFLOW_SLICE_PATTERN = "joblet-jobs-*.slice"
 TIMER_UNIT_PATTERNS = [f"joblet-{kind}@*.timer" for kind in TimerKind]
 
+VOLUME_UNIT_PATTERN = "joblet-volume-*.service"
+BUILD_UNIT_PATTERN = "joblet-build-*.service"
 EXEC_UNIT_PATTERN = "joblet-exec-*.service"
+NAME_SERVER_PATTERN = "joblet-dns@*.service"
 
 UNIT_PATH_PREFIX = "/org/freedesktop/systemd1/unit/"
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
@@ -21,6 +28,11 @@ _JOB_PATH_SUFFIX = "_2eservice"
 _TIMER_PATH_SUFFIX = "_2etimer"
 _TIMER_PATH_PREFIXES = tuple(f"{UNIT_PATH_PREFIX}joblet_2d{kind}_40" for kind in TimerKind)
 _OUR_PATH_PREFIXES = (_JOB_PATH_PREFIX, *_TIMER_PATH_PREFIXES)
+_SLASH = ord("/")
+_IN_PATHS = frozenset(ascii_letters + digits)
+_PLAIN = _IN_PATHS | frozenset(":_.")
+_NAME_SERVER_PREFIX, _SERVICE = "joblet-dns@", ".service"
+_WORKFLOW_SLICE = re.compile(r"joblet-jobs-([0-9a-f]{32})\.slice")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -34,10 +46,49 @@ def exec_unit_name(exec_id: str) -> str:
     return f"joblet-exec-{exec_id}.service"
 
 
-def control_group(job_id: JobId, root: str = "") -> Path:
+def build_unit_name(build_id: str, step: str) -> str:
+    """Return the name of the unit of a build's step; ``*`` as a step makes the pattern of all."""
+    return f"joblet-build-{build_id}-{step}.service"
+
+
+def build_of_unit(name: str) -> str:
+    """Return the build of such a unit; ids have no dashes."""
+    return name.removeprefix("joblet-build-").partition("-")[0]
+
+
+def name_server_unit(network: str) -> str:
+    """Return the name of the unit that serves names on the network."""
+    return f"{_NAME_SERVER_PREFIX}{network}{_SERVICE}"
+
+
+def network_of_name_server(unit: str) -> str | None:
+    """Return the network of such a unit, None if it is none."""
+    if unit.startswith(_NAME_SERVER_PREFIX) and unit.endswith(_SERVICE):
+        return unit[len(_NAME_SERVER_PREFIX) : -len(_SERVICE)]
+    return None
+
+
+def workflow_slice(workflow_id: str) -> str:
+    """Return the name of the slice of the workflow's jobs. No dash in the id: each would nest a slice."""
+    return f"joblet-jobs-{workflow_id.replace('-', '')}.slice"
+
+
+def workflow_of_slice(name: str) -> WorkflowId | None:
+    """Return the workflow of a slice's name, None if the unit is no workflow's slice."""
+    found = _WORKFLOW_SLICE.fullmatch(name)
+    return WorkflowId(str(uuid.UUID(found[1]))) if found else None
+
+
+def slice_of(workflow_id: str) -> str:
+    """Return the slice of a job: its workflow's, or that of all jobs where it has none."""
+    return workflow_slice(workflow_id) if workflow_id else JOBS_SLICE
+
+
+def control_group(job_id: JobId, root: str = "", workflow_id: str = "") -> Path:
     """Return the directory of the job's control group; ``root`` is the Manager's ControlGroup property."""
     # A dash in the name of a slice nests it: systemd.slice(5).
-    return _CGROUP_ROOT / root.strip("/") / "joblet.slice" / JOBS_SLICE / unit_name(job_id)
+    jobs = _CGROUP_ROOT / root.strip("/") / "joblet.slice" / JOBS_SLICE
+    return (jobs / workflow_slice(workflow_id) if workflow_id else jobs) / unit_name(job_id)
 
 
 def unit_path(job_id: JobId) -> str:
@@ -92,6 +143,23 @@ def timer_of_path(path: str) -> TimerId | None:
         return None
     return timer_of_unit(
         path[len(UNIT_PATH_PREFIX) :].replace("_2d", "-").replace("_40", "@").replace("_2e", ".")
+    )
+
+
+def mount_unit_name(where: Path) -> str:
+    """Return the name of the unit of a mount point: systemd.unit(5), "String escaping"."""
+    text = str(where).strip("/")
+    escaped = "".join(
+        "-" if byte == _SLASH else chr(byte) if chr(byte) in _PLAIN else f"\\x{byte:02x}"
+        for byte in text.encode()
+    )
+    return ("\\x2e" + escaped[1:] if escaped.startswith(".") else escaped) + ".mount"
+
+
+def any_unit_path(name: str) -> str:
+    """Return the object path of a unit by its name (sd_bus_path_encode(3))."""
+    return UNIT_PATH_PREFIX + "".join(
+        chr(byte) if chr(byte) in _IN_PATHS else f"_{byte:02x}" for byte in name.encode()
     )
 
 

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import os
 import sys
+import time
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
@@ -29,7 +30,7 @@ class Notifier:
 
     def reloading(self) -> None:
         """Say that the configuration is read again; ``ready`` ends it."""
-        self._notify("RELOADING=1")
+        self._notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self) -> None:
         """Say that the agent is going."""

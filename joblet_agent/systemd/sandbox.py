@@ -8,8 +8,11 @@ people what the profiles promise).
 """
 
 from collections.abc import Mapping
+from pathlib import Path
+from socket import AF_INET, AF_INET6
 from typing import Final
 
+from joblet_agent.model.network import BuiltIn
 from joblet_agent.model.profile import Profile
 from joblet_agent.systemd.property import Property, Value
 
@@ -18,6 +21,9 @@ PRIVILEGED_WORD: Final = "privileged"
 
 _CAP_SETGID, _CAP_SETUID, _CAP_SETPCAP, _CAP_SYS_ADMIN = 1 << 6, 1 << 7, 1 << 8, 1 << 21
 _CLONE_NEWNS, _CLONE_NEWPID = 0x0002_0000, 0x2000_0000
+
+_EVERY_ADDRESS: Final[list[Value]] = [[AF_INET, bytes(4), 0], [AF_INET6, bytes(16), 0]]
+_LOOPBACK: Final[list[Value]] = [[AF_INET, bytes([127, 0, 0, 0]), 8], [AF_INET6, bytes(15) + b"\1", 128]]
 
 _DENIED_SYSTEM_CALLS: Final[list[Value]] = [
     "@clock",
@@ -38,6 +44,7 @@ _DENIED_SYSTEM_CALLS: Final[list[Value]] = [
     "io_uring_setup",
     "open_by_handle_at",
     "quotactl",
+    "quotactl_fd",
     "setns",
     "syslog",
     "userfaultfd",
@@ -124,7 +131,6 @@ def _table(*entries: Property) -> dict[str, Property]:
 
 
 _EVERY = _table(
-    Property("PrivateNetwork", "b", True, "--network=none", "systemd.exec(5)"),
     Property("PrivateIPC", "b", True, "own System V IPC and message queues", "systemd.exec(5)"),
     Property("KeyringMode", "s", "private", "own kernel keyring", "systemd.exec(5)"),
 )
@@ -134,6 +140,11 @@ _DEFAULT = _table(
     Property("PrivateDevices", "b", True, "no devices of the host", "systemd.exec(5)"),
     Property("ProtectHome", "s", "yes", "no homes, should there be any", "systemd.exec(5)"),
     Property("ProtectProc", "s", "invisible", "no processes of the host", "systemd.exec(5)"),
+    # Until the launcher mounts the job's own /proc. With it 257 has nothing left to cover for the next.
+    Property("ProcSubset", "s", "pid", "no settings of the host", "systemd.exec(5)"),
+    Property("ProtectKernelTunables", "b", True, "no settings of the host", "systemd.exec(5)"),
+    Property("ProtectKernelLogs", "b", True, "no kernel log", "systemd.exec(5)"),
+    Property("ProtectClock", "b", True, "no clock is set", "systemd.exec(5)"),
     Property("ProtectControlGroups", "b", True, "limits are not the job's to change", "systemd.exec(5)"),
     Property("ProtectKernelModules", "b", True, "no modules are loaded", "systemd.exec(5)"),
     Property("ProtectHostname", "b", True, "own UTS namespace", "systemd.exec(5)"),
@@ -193,6 +204,22 @@ _STRICT = _table(
     ),
 )
 
+_NO_NETWORK = _table(
+    Property("PrivateNetwork", "b", True, "--network=none", "systemd.exec(5)"),
+)
+
+# Should there be a network after all. Where the kernel has no BPF, systemd goes on without.
+_NO_ADDRESSES = _table(
+    Property("IPAddressDeny", "a(iayu)", _EVERY_ADDRESS, "--network=none", "systemd.resource-control(5)"),
+    Property(
+        "IPAddressAllow",
+        "a(iayu)",
+        _LOOPBACK,
+        "programs of a job may talk to each other",
+        "systemd.resource-control(5)",
+    ),
+)
+
 _PROFILES: Final[Mapping[Profile, Mapping[str, Property]]] = {
     Profile.DEFAULT: _EVERY | _DEFAULT,
     Profile.STRICT: _EVERY | _DEFAULT | _STRICT,
@@ -200,6 +227,35 @@ _PROFILES: Final[Mapping[Profile, Mapping[str, Property]]] = {
 }
 
 
-def sandbox(profile: Profile) -> list[Property]:
-    """Return the properties that keep a job of this profile apart from the host."""
-    return list(_PROFILES[profile].values())
+_NOT_WITH_RUNTIME: Final = frozenset({"ProtectHome"})
+"""The homes in a tree are nobody's, and may have what a runtime needs; hiding them costs a mount each."""
+
+
+def sandbox(
+    profile: Profile,
+    network: str = BuiltIn.NONE,
+    namespace: Path | None = None,
+    *,
+    has_runtime: bool = False,
+) -> list[Property]:
+    """Return the properties that keep a job of this profile apart from the host.
+
+    With a ``namespace`` its network is what that has. Without, it has none, unless it is on the host's own.
+    With a runtime (``has_runtime``) nothing of the host's files is in its root.
+    """
+    left_out = _NOT_WITH_RUNTIME if has_runtime else frozenset()
+    own = (each for each in _PROFILES[profile].values() if each.name not in left_out)
+    return [*_network(profile, network, namespace), *own]
+
+
+def _network(profile: Profile, network: str, namespace: Path | None) -> list[Property]:
+    if namespace is not None:
+        origin = f"--network={network}"
+        return [
+            Property("NetworkNamespacePath", "s", str(namespace), origin, "systemd.exec(5)"),
+            # The path decides (252, 257); this tells systemd's tools that the namespace is not the host's.
+            Property("PrivateNetwork", "b", True, origin, "systemd.exec(5)"),
+        ]
+    if network == BuiltIn.HOST:
+        return []
+    return [*_NO_NETWORK.values(), *(() if profile is Profile.PRIVILEGED else _NO_ADDRESSES.values())]

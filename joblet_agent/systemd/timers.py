@@ -18,6 +18,7 @@ from joblet_agent.errors import HostUnavailable, InvalidRequest, JobletError, La
 from joblet_agent.ports import TimerId, TimerPhase, TimerStatus
 from joblet_agent.systemd.bus import ArgumentsRefused, SystemBus
 from joblet_agent.systemd.names import TIMER_UNIT_PATTERNS, timer_of_unit, timer_path, timer_unit_name
+from joblet_agent.systemd.property import line_text
 
 _DEADLINE = 15.0
 _NO_TIME = frozenset({0, 2**64 - 1})
@@ -135,7 +136,7 @@ class SystemdTimers:
 
 def _properties(calendar: str, title: str) -> list[list[Any]]:
     return [
-        ["Description", Variant("s", title)],
+        ["Description", Variant("s", line_text(title))],
         ["TimersCalendar", Variant("a(ss)", [["OnCalendar", calendar]])],
         # The default of a minute is meant to save power.
         ["AccuracyUSec", Variant("t", 1)],

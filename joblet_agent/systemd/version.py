@@ -9,13 +9,18 @@ OLDEST = 252
 _CGROUP2_MARK = Path("/sys/fs/cgroup/cgroup.controllers")
 
 
+def version_number(text: str) -> int:
+    """Return the number in systemd's words for its version; 0 if there is none."""
+    match = re.match(r"v?(\d+)", text)
+    return int(match.group(1)) if match else 0
+
+
 def require_host(version_text: str) -> int:
     """Return systemd's version from the Manager's ``Version`` property ("257.13-1~deb13u1").
 
     Raises HostUnavailable when it is older than 252 or the host has no unified cgroup tree.
     """
-    match = re.match(r"v?(\d+)", version_text)
-    version = int(match.group(1)) if match else 0
+    version = version_number(version_text)
     if version < OLDEST:
         raise HostUnavailable(
             f"cannot run jobs on systemd {version_text!r}: {OLDEST} or newer is needed",

@@ -1,19 +1,17 @@
 """The commands on files of jobs."""
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import click
 
+from rnx import candidates
 from rnx.cli import Command
 from rnx.context import Settings
-from rnx.exits import RnxError
-from rnx.output import Column, clean, show, table
+from rnx.output import Column, show, table
 
 
 @click.command("files", cls=Command, short_help="List the files of a job.")
-@click.argument("uuid")
+@click.argument("uuid", shell_complete=candidates.jobs())
 @click.argument("path", default="")
 @click.pass_obj
 def files(settings: Settings, uuid: str, path: str) -> None:
@@ -34,9 +32,16 @@ def files(settings: Settings, uuid: str, path: str) -> None:
 
 
 @click.command("download", cls=Command, short_help="Fetch files of a job.")
-@click.argument("uuid")
+@click.argument("uuid", shell_complete=candidates.jobs())
 @click.argument("path", default="")
-@click.option("-o", "--to", "place", metavar="PLACE", help="file, directory, or - for standard output")
+@click.option(
+    "-o",
+    "--to",
+    "place",
+    metavar="PLACE",
+    shell_complete=candidates.files,
+    help="file, directory, or - for standard output",
+)
 @click.option("--force", is_flag=True, help="replace files that are there")
 @click.pass_obj
 def download(settings: Settings, *, uuid: str, path: str, place: str | None, force: bool) -> None:
@@ -48,7 +53,7 @@ def download(settings: Settings, *, uuid: str, path: str, place: str | None, for
 
     Example: rnx job download 8f94c5b2 results/summary.txt -o -
     """
-    from rnx.downloads import save, write_to  # noqa: PLC0415
+    from rnx.downloads import receive  # noqa: PLC0415
 
     with settings.connect() as client:
         from rnx.client import pb  # noqa: PLC0415
@@ -56,17 +61,8 @@ def download(settings: Settings, *, uuid: str, path: str, place: str | None, for
         wanted = _relative(path)
         request = pb.DownloadJobFileRequest(uuid=uuid, path=wanted)
         chunks = client.stream(client.agent.DownloadJobFile, request)
-        if place == "-":
-            write_to(sys.stdout.buffer, chunks)
-            return
-        target = _target(place, wanted.rpartition("/")[2] or f"job-{uuid[:8]}")
-        try:
-            count, skipped = save(target, chunks, force=force)
-        except OSError as error:
-            raise RnxError(f"cannot write {target}: {error.strerror}") from error
-    data = {"target": str(target), "files": count, "left_out": skipped}
-    left = f", {skipped} left out" if skipped else ""
-    show(settings.form, data, lambda: f"{count} files in {clean(str(target))}{left}")
+        name = wanted.rpartition("/")[2] or f"job-{uuid[:8]}"
+        receive(settings.form, chunks, place, name, force=force)
 
 
 def _relative(path: str) -> str:
@@ -74,12 +70,6 @@ def _relative(path: str) -> str:
     text = path.removeprefix("/work/") if path.startswith("/work/") else path
     text = text.removeprefix("./").rstrip("/") if text.strip("/") else text
     return "" if text in {".", "/work", ""} else text
-
-
-def _target(place: str | None, name: str) -> Path:
-    if place is None:
-        return Path(name)
-    return Path(place, name) if Path(place).is_dir() else Path(place)
 
 
 def _data(file: Any) -> dict[str, object]:

@@ -3,83 +3,53 @@
 import sys
 from collections.abc import Iterator
 from datetime import datetime
-from functools import partial
-from shutil import get_terminal_size
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from rnx import candidates
 from rnx.cli import Command
 from rnx.context import Settings
-from rnx.exits import NotOffered, RnxError, UsageError
-from rnx.output import Column, Format, clean, show, show_lines, show_record, status_word, table
+from rnx.exits import NotOffered, RnxError
+from rnx.output import Column, Format, clean, show, show_record, status_word, table
 from rnx.times import show_exact_time
 
-PAGE = 1000
-
-
-@click.command("list", cls=Command, short_help="List jobs, newest first.")
-@click.option(
-    "--state", "states", multiple=True, metavar="STATE", help="only jobs in this state; may be repeated"
-)
-@click.option("--name", default="", help="only jobs of this name")
-@click.option("--limit", type=click.IntRange(min=1), envvar="RNX_LIST_LIMIT", help="at most this many jobs")
-@click.option("-q", "--quiet", is_flag=True, help="print only ids, one a line")
-@click.option(
-    "-w", "--watch", is_flag=True, help="go on: draw the list again, or print changes, as jobs change"
-)
-@click.pass_obj
-def list_jobs(
-    settings: Settings, *, states: tuple[str, ...], name: str, limit: int | None, quiet: bool, watch: bool
-) -> None:
-    """List jobs, newest first.
-
-    With --watch a terminal shows the list as it is now, until Ctrl-C. Elsewhere, and with --json, it prints
-    where the jobs that have not ended stand, and then each change on a line of its own (`rnx job watch`).
-
-    Permission: read. Exit status: 0 done, 1 failed, 2 wrong usage.
-
-    Example: rnx list --state=RUNNING --limit=20
-    """
-    from rnx.views import list_data, list_table  # noqa: PLC0415
-
-    wanted = [state.upper() for state in states]
-    if watch and (quiet or limit):
-        raise UsageError("cannot use --watch together with --quiet or --limit")
-    with settings.connect() as client:
-        if watch:
-            from rnx.commands.watch import watch_list  # noqa: PLC0415
-
-            draw = partial(_newest_that_fit, client, wanted, name)
-            watch_list(settings, client, name=name, states=wanted, draw=draw)
-            return
-        jobs = _listed(client, wanted, name, limit)
-    if quiet:
-        show_lines(settings.form, [job.uuid for job in jobs])
-        return
-    show(settings.form, [list_data(job) for job in jobs], lambda: list_table(jobs))
+if TYPE_CHECKING:
+    from rnx.client import Client
 
 
 @click.command("status", cls=Command, short_help="Show everything about a job.")
-@click.argument("uuid")
+@click.argument("uuid", shell_complete=candidates.jobs())
+@click.option("--workflow", "-w", is_flag=True, help="it is a workflow: rnx workflow status")
 @click.pass_obj
-def status(settings: Settings, uuid: str) -> None:
+def status(settings: Settings, uuid: str, workflow: bool) -> None:
     """Show everything about a job.
 
-    UUID may be shortened to a beginning that fits one job only.
+    UUID may be shortened to a beginning that fits one job only. One of a workflow shows that workflow.
     Permission: read. Exit status: 0 done, 1 failed, 2 wrong usage.
     """
     from rnx.views import status_data, status_text  # noqa: PLC0415
 
+    if workflow:
+        from rnx.commands.workflow_look import show_workflow  # noqa: PLC0415
+
+        show_workflow(settings, uuid, first_form=True)
+        return
     with settings.connect() as client:
         from rnx.client import SHORT, pb  # noqa: PLC0415
 
-        reply = client.call(client.jobs.GetJobStatus, pb.GetJobStatusRequest(uuid=uuid), SHORT)
+        try:
+            reply = client.call(client.jobs.GetJobStatus, pb.GetJobStatusRequest(uuid=uuid), SHORT)
+        except RnxError as error:
+            if error.reason != "JOB_NOT_FOUND":
+                raise
+            _show_workflow_instead(settings, client, uuid, error)
+            return
     show(settings.form, status_data(reply), lambda: status_text(reply))
 
 
 @click.command("log", cls=Command, short_help="Write the output of a job.")
-@click.argument("uuid")
+@click.argument("uuid", shell_complete=candidates.jobs())
 @click.option(
     "--follow/--no-follow", "-f", default=True, envvar="RNX_LOG_FOLLOW", help="go on until the job ends"
 )
@@ -132,7 +102,7 @@ def log(
 
 
 @click.command("stop", cls=Command, short_help="End a job.")
-@click.argument("uuid")
+@click.argument("uuid", shell_complete=candidates.jobs(candidates.ALIVE))
 @click.option(
     "--force", is_flag=True, envvar="RNX_STOP_FORCE", help="kill it at once, without the grace period"
 )
@@ -159,7 +129,7 @@ def stop(settings: Settings, uuid: str, force: bool) -> None:
 
 
 @click.command("cancel", cls=Command, short_help="Withdraw a job that has not started.")
-@click.argument("uuid")
+@click.argument("uuid", shell_complete=candidates.jobs(candidates.WAITING))
 @click.pass_obj
 def cancel(settings: Settings, uuid: str) -> None:
     """Withdraw a job that has not started. Its record stays.
@@ -180,7 +150,7 @@ def cancel(settings: Settings, uuid: str) -> None:
 
 
 @click.command("delete", cls=Command, short_help="Remove a job that has ended.")
-@click.argument("uuid")
+@click.argument("uuid", shell_complete=candidates.jobs(candidates.ENDED))
 @click.pass_obj
 def delete(settings: Settings, uuid: str) -> None:
     """Remove the record, output and files of a job that has ended.
@@ -228,7 +198,7 @@ def delete_all(settings: Settings) -> None:
 
 
 @click.command("explain", cls=Command, short_help="Show the systemd unit of a job.")
-@click.argument("uuid")
+@click.argument("uuid", shell_complete=candidates.jobs())
 @click.pass_obj
 def explain(settings: Settings, uuid: str) -> None:
     """Show how a job is run: its unit, where each property comes from, and a systemd-run line like it.
@@ -251,44 +221,16 @@ def explain(settings: Settings, uuid: str) -> None:
     show(settings.form, data, lambda: _explanation(reply, rows))
 
 
-def _listed(client: Any, states: list[str], name: str, limit: int | None) -> list[Any]:
+def _show_workflow_instead(settings: Settings, client: "Client", uuid: str, no_job: RnxError) -> None:
+    """Show the workflow of this id; where there is none either, it is the job that is missing."""
+    from rnx.commands.workflow_look import show_workflow_of  # noqa: PLC0415
+
     try:
-        return list(_pages(client, states, name, limit))
-    except NotOffered:
-        return _all_at_once(client, states, name, limit)
-
-
-def _newest_that_fit(client: Any, states: list[str], name: str) -> str:
-    """Return the list as far as the terminal has room for it."""
-    from rnx.views import list_table  # noqa: PLC0415
-
-    height = get_terminal_size().lines
-    return list_table(_listed(client, states, name, max(height - 3, 1)))
-
-
-def _pages(client: Any, states: list[str], name: str, limit: int | None) -> Iterator[Any]:
-    """Yield jobs page by page, at most ``limit``."""
-    from rnx.client import SHORT, pb  # noqa: PLC0415
-
-    token, left = "", limit
-    while left is None or left > 0:
-        size = PAGE if left is None else min(PAGE, left)
-        request = pb.QueryJobsRequest(states=states, name=name, page_size=size, page_token=token)
-        page = client.call(client.agent.QueryJobs, request, SHORT)
-        yield from page.jobs[:size]
-        left = None if left is None else left - len(page.jobs)
-        token = page.next_page_token
-        if not token:
-            return
-
-
-def _all_at_once(client: Any, states: list[str], name: str, limit: int | None) -> list[Any]:
-    """Ask an agent that does not know pages; newest first is our work then."""
-    from rnx.client import SHORT, pb  # noqa: PLC0415
-
-    jobs = client.call(client.jobs.ListJobs, pb.EmptyRequest(), SHORT).jobs
-    wanted = [job for job in jobs if (not states or job.status in states) and name in {"", job.name}]
-    return sorted(wanted, key=lambda job: job.created_time or job.start_time, reverse=True)[:limit]
+        show_workflow_of(settings, client, uuid, first_form=True)
+    except RnxError as error:
+        if isinstance(error, NotOffered) or error.reason == "WORKFLOW_NOT_FOUND":
+            raise no_job from None
+        raise
 
 
 def _write_log(form: Format, pieces: Iterator[tuple[int, bytes]], *, timestamps: bool) -> None:

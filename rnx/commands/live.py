@@ -2,13 +2,14 @@
 
 import click
 
+from rnx import candidates
 from rnx.cli import Command
 from rnx.context import Settings
 from rnx.output import clean, show
 
 
 @click.command("pause", cls=Command, short_help="Let a running job stand still.")
-@click.argument("uuid")
+@click.argument("uuid", shell_complete=candidates.jobs(candidates.RUNNING, paused=False))
 @click.pass_obj
 def pause(settings: Settings, uuid: str) -> None:
     """Let all processes of a running job stand still until rnx job resume.
@@ -25,7 +26,7 @@ def pause(settings: Settings, uuid: str) -> None:
 
 
 @click.command("resume", cls=Command, short_help="Let a paused job go on.")
-@click.argument("uuid")
+@click.argument("uuid", shell_complete=candidates.jobs(candidates.RUNNING, paused=True))
 @click.pass_obj
 def resume(settings: Settings, uuid: str) -> None:
     """Let a paused job go on.
@@ -41,7 +42,7 @@ def resume(settings: Settings, uuid: str) -> None:
 
 
 @click.command("kill", cls=Command, short_help="Send a signal to a running job.")
-@click.argument("uuid")
+@click.argument("uuid", shell_complete=candidates.jobs(candidates.RUNNING))
 @click.option(
     "--signal",
     "-s",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rnx import candidates
 from rnx.cli import Command
 from rnx.context import Settings
 from rnx.exits import RnxError, Unreachable
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command("metrics", cls=Command, short_help="Show what a job uses, sample by sample.")
-@click.argument("uuid")
+@click.argument("uuid", shell_complete=candidates.jobs())
 @click.option(
     "--follow/--no-follow", "-f", default=True, envvar="RNX_METRICS_FOLLOW", help="go on until the job ends"
 )
@@ -53,7 +54,7 @@ def metrics(settings: Settings, *, uuid: str, follow: bool) -> None:
 
 
 @click.command("top", cls=Command, short_help="Show what running jobs use now.")
-@click.argument("uuids", nargs=-1, metavar="[UUID]...")
+@click.argument("uuids", nargs=-1, metavar="[UUID]...", shell_complete=candidates.jobs(candidates.RUNNING))
 @click.pass_obj
 def top(settings: Settings, uuids: tuple[str, ...]) -> None:
     """Show what running jobs use now, the busiest first: all of them, or those that are named.

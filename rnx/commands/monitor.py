@@ -9,6 +9,12 @@ from rnx.context import Settings
 from rnx.limits import LIMIT_FIELDS, cpu_count, limit_data, limits_text
 from rnx.output import clean, show
 
+_WITH_QUOTAS = "held to their size by project quotas"
+_WITHOUT_QUOTAS = (
+    "no limit on disk: the file system has no project quotas (docs/operations.md, Workspaces); "
+    "with --work-size they are memory"
+)
+
 
 @click.command("status", cls=Command, short_help="Show what the node has, and what jobs may use of it.")
 @click.pass_obj
@@ -44,6 +50,17 @@ def _as_data(node: Any) -> dict[str, object]:
         "defaults": limit_data(_limits(node.defaults)),
         "maxima": {role: limit_data(_limits(most)) for role, most in sorted(node.maxima.items())},
         "unenforced": list(node.unenforced),
+        "workspaceQuotas": node.workspace_quotas,
+        "certificates": [
+            {
+                "kind": each.kind,
+                "subject": each.subject,
+                "notAfter": each.not_after,
+                "daysLeft": each.days_left,
+                "state": each.state,
+            }
+            for each in node.certificates
+        ],
     }
 
 
@@ -66,8 +83,17 @@ def _as_text(node: Any) -> str:
     }
     for role, most in sorted(node.maxima.items()):
         sections[f"Maxima of role {clean(role)}:"] = limits_text(_limits(most)) or ["none"]
+    sections["Workspaces (/work):"] = [_WITH_QUOTAS if node.workspace_quotas else _WITHOUT_QUOTAS]
     if node.unenforced:
         sections["Not enforced by this host:"] = [clean(option) for option in node.unenforced]
+    if node.certificates:
+        sections["Certificates:"] = [_certificate(each) for each in node.certificates]
     return "\n\n".join(
         "\n".join([title, *(f"  {line}" for line in lines)]) for title, lines in sections.items()
     )
+
+
+def _certificate(certificate: Any) -> str:
+    end = f"{clean(certificate.state)}, until {clean(certificate.not_after)}"
+    left = f" ({certificate.days_left} days left)" if certificate.days_left >= 0 else ""
+    return f"{clean(certificate.kind)} {clean(certificate.subject)}: {end}{left}"

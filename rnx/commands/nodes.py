@@ -3,7 +3,7 @@
 import click
 
 from rnx.cli import Command
-from rnx.config import DEFAULT_NODE, SEARCHED, Node, find_config, load_nodes
+from rnx.config import DEFAULT_NODE, Node, find_config, load_nodes, searched
 from rnx.context import Settings
 from rnx.exits import RnxError
 from rnx.output import clean, show
@@ -29,14 +29,19 @@ nodes:
 """
 
 
-@click.command("nodes", cls=Command, short_help="List the nodes of the configuration.")
-@click.argument("ignored", nargs=-1, metavar="[list]")
+@click.command("list", cls=Command, short_help="List the nodes of the configuration.")
 @click.pass_obj
-def nodes(settings: Settings, ignored: tuple[str, ...]) -> None:
+def list_nodes(settings: Settings) -> None:
     """List the nodes of the configuration.
 
     Reads the file alone; no connection is tried. The node that is used without --node is marked *.
+    Exit status: 0 done, 1 failed, 2 wrong usage.
     """
+    show_nodes(settings)
+
+
+def show_nodes(settings: Settings) -> None:
+    """Print the nodes of the file that is used."""
     path = find_config(settings.config)
     if path is None:
         raise RnxError("cannot find a configuration file", hint="rnx config-help says where it is looked for")
@@ -51,15 +56,19 @@ def nodes(settings: Settings, ignored: tuple[str, ...]) -> None:
 @click.command("config-help", cls=Command, short_help="Explain the client configuration.")
 def config_help() -> None:
     """Explain the client configuration."""
-    places = "\n".join(f"  {place}" for place in SEARCHED)
+    places = "\n".join(f"  {place}" for place in searched())
     click.echo(
         "rnx talks to the agent of this host over /run/joblet/agent.sock, which needs no configuration.\n"
         "For other hosts it reads rnx-config.yml: the file that --config or RNX_CONFIG names,\n"
-        "else the first of\n\n"
+        "else the first of these, which must be yours or root's:\n\n"
         f"{places}\n\n"
         "With such a file, --node=NAME picks an entry (without it: default), and --node=local\n"
         "means this host. "
-        "RNX_ADDRESS=unix:PATH goes to another local socket. Keep the file private: it holds a key.\n\n"
+        "RNX_ADDRESS=unix:PATH goes to another local socket.\n"
+        "Keep the file private (chmod 600): it holds a key.\n\n"
+        "rnx config import FILE takes over a file that an administrator issued, into ~/.rnx/rnx-config.yml;\n"
+        "rnx nodes add makes an entry of PEM files, rnx nodes test connects, rnx doctor says what is wrong.\n"
+        "By hand it is written so, in at most 1 MiB and without aliases (*name):\n\n"
         f"{EXAMPLE}\n"
         "The agent's certificate must carry the name joblet. Your role is the organisational unit of the\n"
         "client certificate."

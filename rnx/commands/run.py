@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from rnx.uploads import Upload
 
 
+_WITH_WORKFLOW = frozenset({"workflow", "attach", "detach", "quiet", "token"})
+
+
 def run(words: Sequence[str], global_flags: FlagValues) -> int:
     """Run the words after ``run``; ``global_flags`` are those in front of it."""
     try:
@@ -49,12 +52,14 @@ def _run(words: Sequence[str], global_flags: FlagValues) -> int:
     if flags.pop("quiet", False):
         flags["detach"] = True
     settings = Settings.from_flags({**global_flags, **flags})
+    if "workflow" in given:
+        return _run_workflow(given, command, settings)
     if not command:
         raise UsageError("must specify a command to run", hint="rnx run --help")
     _check_together(flags, settings)
     wanted = _request_fields(flags, command)
     uploads = _uploads(flags)
-    client = settings.connect()
+    client = settings.connect(quiet=bool(flags.get("detach")))
     request = _request(client, wanted, uploads, flags)
     if flags.get("attach"):
         from rnx.attach import attach  # noqa: PLC0415
@@ -62,6 +67,29 @@ def _run(words: Sequence[str], global_flags: FlagValues) -> int:
         return attach(client, request)
     _print_accepted(client, request, sum(not each.is_directory for each in uploads), flags, settings)
     return Exit.DONE
+
+
+def _run_workflow(given: FlagValues, command: Sequence[str], settings: Settings) -> int:
+    """Run the workflow that the first form names; what is said of one job here is refused."""
+    if command:
+        raise UsageError(
+            f"cannot run {command[0]} together with --workflow: its jobs have commands of their own"
+        )
+    for flag in RUN_FLAGS:
+        if flag.key in given and flag.key not in _WITH_WORKFLOW:
+            raise UsageError(
+                f"cannot use {flag.long} together with --workflow", hint="say it in the file, for each job"
+            )
+    from rnx.workflows.running import Wanted, run_workflow  # noqa: PLC0415
+
+    wanted = Wanted(
+        str(given["workflow"]),
+        attach=bool(given.get("attach")),
+        quiet=bool(given.get("quiet") or given.get("detach")),
+        token=str(given.get("token", "")),
+        first_form=True,
+    )
+    return run_workflow(settings, wanted)
 
 
 def _check_together(flags: FlagValues, settings: Settings) -> None:
@@ -96,6 +124,8 @@ def _request_fields(flags: FlagValues, command: Sequence[str]) -> dict[str, Any]
         "token": flags.get("token", ""),
         "work_dir": flags.get("workdir", ""),
         "network": flags.get("network", ""),
+        "bandwidth": _bandwidth(flags),
+        "ports": _ports(flags),
         "profile": flags.get("profile", ""),
         "volumes": _many(flags, "volume"),
         "runtime": flags.get("runtime", ""),
@@ -145,6 +175,24 @@ def _secret_files(flags: FlagValues) -> dict[str, bytes]:
     from rnx.secret_files import read_secret_files  # noqa: PLC0415
 
     return read_secret_files(words)
+
+
+def _bandwidth(flags: FlagValues) -> int:
+    text = str(flags.get("bandwidth", ""))
+    if not text:
+        return 0
+    from rnx.traffic import read_bandwidth  # noqa: PLC0415
+
+    return read_bandwidth("--bandwidth", text)
+
+
+def _ports(flags: FlagValues) -> list[dict[str, Any]]:
+    words = _many(flags, "publish")
+    if not words:
+        return []
+    from rnx.traffic import read_ports  # noqa: PLC0415
+
+    return read_ports("--publish", words)
 
 
 def _schedule(flags: FlagValues) -> str:

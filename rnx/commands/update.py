@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from rnx import candidates
 from rnx.argv import LIMIT_FLAGS, read_flags
 from rnx.cli import Command
 from rnx.context import Settings
@@ -18,7 +19,10 @@ _OPTIONS = [click.Option([flag.long, flag.key], help=flag.help, metavar=flag.met
     "update",
     cls=Command,
     short_help="Change the limits of a job.",
-    params=[click.Argument(["uuid"]), *_OPTIONS],
+    params=[
+        click.Argument(["uuid"], shell_complete=candidates.jobs((*candidates.WAITING, *candidates.RUNNING))),
+        *_OPTIONS,
+    ],
 )
 @click.pass_obj
 def update(settings: Settings, /, uuid: str, **given: str | None) -> None:

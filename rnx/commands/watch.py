@@ -1,33 +1,35 @@
 """The commands that look on: every change of jobs, a list that stays true, the end of jobs."""
 
-import signal
 import sys
-import threading
-import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from rnx import candidates
 from rnx.cli import Command
 from rnx.context import Settings
-from rnx.exits import Exit, RnxError, TimedOut, Unreachable, UsageError
+from rnx.exits import Exit, RnxError, TimedOut, UsageError
 from rnx.output import Format, clean, show, show_record, status_word
-from rnx.screen import redraw
+from rnx.screen import Screen
 from rnx.times import show_time
 
 if TYPE_CHECKING:
     from rnx.client import Client
     from rnx.watching import JobWatcher
 
-_REDRAW_SECONDS = 0.2
-"""A list on a terminal is drawn no more often, however fast jobs change."""
-
 
 @click.command("watch", cls=Command, short_help="Tell every change of jobs as it happens.")
-@click.argument("uuids", nargs=-1, metavar="[UUID]...")
+@click.argument("uuids", nargs=-1, metavar="[UUID]...", shell_complete=candidates.jobs())
 @click.option("--name", default="", help="only jobs of this name")
-@click.option("--state", "states", multiple=True, metavar="STATE", help="only changes to it; may be repeated")
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    metavar="STATE",
+    shell_complete=candidates.STATES,
+    help="only changes to it; may be repeated",
+)
 @click.option(
     "--after", type=click.IntRange(min=1), metavar="N", help="begin after the change of this number"
 )
@@ -68,11 +70,13 @@ def watch_list(settings: Settings, client: "Client", *, name: str, states: Seque
         watcher = JobWatcher(client, name=name, states=states, snapshot=True, may_begin_again=True)
         _print_changes(settings.form, watcher)
         return
-    _Screen(JobWatcher(client, name=name, may_begin_again=True), draw).show()
+    Screen(JobWatcher(client, name=name, may_begin_again=True).answers, draw).show()
 
 
 @click.command("wait", cls=Command, short_help="Wait until jobs have ended.")
-@click.argument("uuids", nargs=-1, required=True, metavar="UUID...")
+@click.argument(
+    "uuids", nargs=-1, required=True, metavar="UUID...", shell_complete=candidates.jobs(candidates.ALIVE)
+)
 @click.option("--timeout", metavar="TIME", envvar="RNX_WAIT_TIMEOUT", help="give up after: 30s, 10m, 2h30m")
 @click.option("-v", "--verbose", is_flag=True, help="print id, state and reason of each job as it ends")
 @click.pass_obj
@@ -160,45 +164,6 @@ def _has_ended(event: Any) -> bool:
     from rnx.attach import ENDED  # noqa: PLC0415
 
     return event.status in ENDED
-
-
-class _Screen:
-    """A list on a terminal, drawn again after changes."""
-
-    def __init__(self, watcher: "JobWatcher", draw: Any) -> None:
-        self._watcher = watcher
-        self._draw = draw
-        self._changed = threading.Event()
-        self._failure: Exception | None = None
-
-    def show(self) -> None:
-        """Draw until Ctrl-C, or until the watch fails."""
-        threading.Thread(target=self._watch, daemon=True).start()
-        signal.signal(signal.SIGWINCH, lambda *_: self._changed.set())
-        try:
-            self._draw_after_changes()
-        except KeyboardInterrupt:
-            return
-
-    def _draw_after_changes(self) -> None:
-        while True:
-            self._changed.wait()
-            self._changed.clear()
-            if self._failure is not None:
-                raise self._failure
-            try:
-                redraw(self._draw())
-            except Unreachable:
-                continue  # the watch waits for the agent, and comes back with it
-            time.sleep(_REDRAW_SECONDS)
-
-    def _watch(self) -> None:
-        try:
-            for _ in self._watcher.answers():
-                self._changed.set()
-        except Exception as error:  # the thread's top: the other one raises it
-            self._failure = error
-        self._changed.set()
 
 
 def _print_changes(form: Format, watcher: "JobWatcher") -> None:

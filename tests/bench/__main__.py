@@ -14,17 +14,24 @@ from pathlib import Path
 
 from tests.bench import (
     command_line,
+    door,
     follow,
     idle,
     memory,
     metrics,
+    networks,
     output,
     restart,
+    runtime_archives,
+    runtime_start,
+    runtime_store,
     sandbox,
     start,
     store,
     submissions,
     throughput,
+    workflow_check,
+    workflows,
 )
 from tests.bench.agent_service import AgentService, borrowed_service
 from tests.bench.measures import Row, as_json, markdown, table
@@ -42,6 +49,13 @@ _BENCHMARKS: dict[str, Callable[[AgentService], list[Row]]] = {
     "restart": restart.run,
     "store": store.run,
     "sandbox": sandbox.run,
+    "door": door.run,
+    "runtime-store": runtime_store.run,
+    "networks": networks.run,
+    "runtime-archives": runtime_archives.run,
+    "runtime-start": runtime_start.run,
+    "workflow-check": workflow_check.run,
+    "workflows": workflows.run,
 }
 
 

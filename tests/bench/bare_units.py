@@ -28,6 +28,7 @@ from joblet_agent.systemd.environment import environment_file_text
 from joblet_agent.systemd.names import unit_name, unit_path
 from joblet_agent.systemd.properties import UnitSettings, unit_properties
 from joblet_agent.systemd.signals import Signal
+from joblet_agent.systemd.users import UserRecords
 from joblet_agent.systemd.version import require_host
 from tests.bench.agent_service import RUN, STATE
 
@@ -58,6 +59,7 @@ class BareUnits:
         self._root = root
         self._ends: dict[str, asyncio.Future[None]] = {}
         self._number = 0
+        self._users = UserRecords()
 
     async def open(self) -> None:
         """Connect and subscribe to the signals of units."""
@@ -71,12 +73,10 @@ class BareUnits:
         version = await self._call(
             _SYSTEMD, "/org/freedesktop/systemd1", _PROPERTIES, "Get", "ss", [_MANAGER, "Version"]
         )
-        config = AgentConfig()
         self._settings = UnitSettings(
+            AgentConfig(),
             require_host(version[0].value),
-            config.jobs.stop_grace,
-            config.limits.default.max_tasks,
-            config.jobs.tmp_size,
+            has_user_records=not self._users.trouble(),
         )
 
     def close(self) -> None:
@@ -95,7 +95,8 @@ class BareUnits:
         )
         plan = launch_plan(record, _PATHS, self._root)
         files.prepare(_PATHS.job(record.id), record.uid)
-        plan.environment_file.write_text(environment_file_text(plan), encoding="utf-8")
+        plan.environment_file.write_text(environment_file_text(plan, self._settings), encoding="utf-8")
+        self._users.write(record.id, record.uid)
         return plan
 
     async def run(self, plan: LaunchPlan, without: Collection[str] = ()) -> Ended:
@@ -121,6 +122,7 @@ class BareUnits:
     def remove(self, ended: Ended) -> None:
         """Remove the files of the job."""
         files.remove_all(_PATHS.job(ended.plan.job_id))
+        self._users.remove(ended.plan.job_id)
 
     def _on_signal(self, signal: Signal) -> None:
         end = self._ends.get(signal.path)

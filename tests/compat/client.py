@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,11 +26,19 @@ class CallFailed(Exception):
 
 
 class PublishedClient:
-    """The client of a version, connected to the agent at `target`. One call at a time."""
+    """The client of a version, connected to the agent at `target`. One call at a time.
 
-    def __init__(self, version: str, target: str) -> None:
+    Without a target it is the whole client, which finds its way by the `.rnx/rnx-config.yml` of `home`;
+    `within` is a command that runs it somewhere else, as nsenter(1) does. It leaves its key in temporary
+    files; they go with `home`.
+    """
+
+    def __init__(
+        self, version: str, target: str = "", *, home: Path | None = None, within: Sequence[str] = ()
+    ) -> None:
         self._process = subprocess.Popen(
-            [str(sdk_environment(version)), "-I", str(SCRIPT), target],
+            [*within, str(sdk_environment(version)), "-I", str(SCRIPT), *([target] if target else [])],
+            env={**os.environ, **(dict.fromkeys(("HOME", "TMPDIR"), str(home)) if home else {})},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -53,7 +62,10 @@ class PublishedClient:
         return self._call({"stub": path, "request": request})
 
     def helper(self, name: str, /, **arguments: object) -> Any:
-        """Call a method of the client's own JobService that returns something at once."""
+        """Call a method of the client's own JobService, or of another (`networks.list_networks`).
+
+        It returns something at once.
+        """
         (result,) = self.iterate(name, **arguments)
         return result
 
@@ -64,7 +76,7 @@ class PublishedClient:
     def _call(self, call: Message) -> Iterator[Any]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        print(json.dumps(call), file=self._process.stdin, flush=True)
+        print(json.dumps(call, default=_for_bytes), file=self._process.stdin, flush=True)
         for line in self._process.stdout:
             part = json.loads(line)
             if "message" in part:
@@ -74,3 +86,9 @@ class PublishedClient:
             else:
                 raise CallFailed(part["end"], part["text"])
         raise AssertionError(f"the client's process ended with {self._process.wait()}")
+
+
+def _for_bytes(value: object) -> Message:
+    """Return what stands for bytes in a call."""
+    assert isinstance(value, bytes)
+    return {"latin-1": value.decode("latin-1")}

@@ -1,14 +1,17 @@
-"""Make calls with a published client: `use_client.py TARGET`, in that client's environment.
+"""Make calls with a published client: `use_client.py [TARGET]`, in that client's environment.
+
+Without TARGET it is the client's own `JobletClient()`, with its own configuration, for its own helpers.
 
 Reads calls from standard input, one to a line, made one after the other:
 
     {"stub": "JobService/RunJob", "request": {"command": "true"}}
     {"helper": "run_job", "arguments": {"command": "true"}}
 
-A stub is a generated one; a helper is a method of the client's `joblet.services.JobService`. Answers with
-lines: `{"message": …}` for each message as it comes, then `{"end": "OK", "text": ""}`, or the status or the
-exception that ended the call, with its text. Names of fields are without case and underscores, as the names
-of published definitions differ in nothing else here; bytes are text in Latin-1.
+A stub is a generated one; a helper is a method of the client's `joblet.services.JobService`, or with the name
+of another service in front (`networks.list_networks`) of that. Answers with lines: `{"message": …}` for each
+message as it comes, then `{"end": "OK", "text": ""}`, or the status or the exception that ended the call,
+with its text. Names of fields are without case and underscores, as the names of published definitions differ
+in nothing else here; bytes are text in Latin-1, and in a call `{"latin-1": text}`; times are ISO 8601.
 """
 
 from __future__ import annotations
@@ -17,7 +20,8 @@ import importlib
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from datetime import datetime
+from typing import Any, Self
 
 import grpc
 from google.protobuf.message import Message
@@ -26,7 +30,7 @@ messages = importlib.import_module("joblet.proto.joblet_pb2")
 stubs = importlib.import_module("joblet.proto.joblet_pb2_grpc")
 services = importlib.import_module("joblet.services")
 
-SCALARS = (str, bool, int, float)
+SCALARS = (str, bool, int, float, type(None))
 
 
 def short(name: str) -> str:
@@ -40,11 +44,34 @@ def plain(value: Any) -> Any:
         return {short(field.name): plain(getattr(value, field.name)) for field in fields}
     if isinstance(value, bytes):
         return value.decode("latin-1")
+    if isinstance(value, datetime):
+        return value.isoformat()
     if isinstance(value, SCALARS):
         return value
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
     return [plain(item) for item in value]
+
+
+def with_bytes(given: dict[str, Any]) -> Any:
+    """An object of a call, or the bytes that it stands for."""
+    return given["latin-1"].encode("latin-1") if given.keys() == {"latin-1"} else given
+
+
+class OneSocket:
+    """What takes the place of a `JobletClient`, with a channel that such a client does not know."""
+
+    def __init__(self, target: str) -> None:
+        self.channel = grpc.insecure_channel(target)
+        self.jobs = services.JobService(self.channel)
+        self.networks = services.NetworkService(self.channel)
+        self.volumes = services.VolumeService(self.channel)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.channel.close()
 
 
 def call_stub(channel: grpc.Channel, path: str, fields: dict[str, Any]) -> Iterable[Any]:
@@ -58,17 +85,18 @@ def call_stub(channel: grpc.Channel, path: str, fields: dict[str, Any]) -> Itera
     return [reply] if isinstance(reply, Message) else reply
 
 
-def call_helper(channel: grpc.Channel, name: str, arguments: dict[str, Any]) -> Iterable[Any]:
-    result = getattr(services.JobService(channel), name)(**arguments)
+def call_helper(client: Any, name: str, arguments: dict[str, Any]) -> Iterable[Any]:
+    noun, _, method = name.rpartition(".")
+    result = getattr(getattr(client, noun or "jobs"), method)(**arguments)
     return result if isinstance(result, Iterator) else [result]
 
 
-def answer(channel: grpc.Channel, call: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def answer(client: Any, call: dict[str, Any]) -> Iterator[dict[str, Any]]:
     try:
         if "stub" in call:
-            results = call_stub(channel, call["stub"], call["request"])
+            results = call_stub(client.channel, call["stub"], call["request"])
         else:
-            results = call_helper(channel, call["helper"], call["arguments"])
+            results = call_helper(client, call["helper"], call["arguments"])
         for result in results:
             yield {"message": plain(result)}
     except grpc.RpcError as error:
@@ -80,9 +108,10 @@ def answer(channel: grpc.Channel, call: dict[str, Any]) -> Iterator[dict[str, An
 
 
 def main() -> None:
-    with grpc.insecure_channel(sys.argv[1]) as channel:
+    whole = importlib.import_module("joblet").JobletClient
+    with OneSocket(sys.argv[1]) if sys.argv[1:] else whole() as client:
         for line in sys.stdin:
-            for part in answer(channel, json.loads(line)):
+            for part in answer(client, json.loads(line, object_hook=with_bytes)):
                 print(json.dumps(part), flush=True)
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from joblet_agent.model.job import JobId, JobRecord, JobSpec, JobState, Outcome, Reason, Token
+from joblet_agent.model.runtime import PinnedRuntime
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -43,6 +44,7 @@ def full_record(number: int) -> JobRecord:
             skip_missed=True,
             secret_environment=("KEY", "S"),
             secret_files=("key.pem",),
+            runtime="python:3.11",
         ),
         state=JobState.FAILED,
         created_at=START + timedelta(microseconds=1),
@@ -59,5 +61,8 @@ def full_record(number: int) -> JobRecord:
         journal_offset=2**62,
         scheduled_at=datetime(2026, 3, 1, 12, 0, 0, 1, tzinfo=UTC),
         schedule_id="7f3a0000-0000-4000-8000-0000000000ff",
+        workflow_id="7f3a0000-0000-4000-8000-0000000000fe",
+        dependencies=("extract", "a b"),
         token=Token("täken", "ab" * 32),
+        runtime=PinnedRuntime("python-3.11", "1.2.0", "cd" * 32, {"A": "ü"}),
     )

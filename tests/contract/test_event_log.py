@@ -179,10 +179,15 @@ def test_where_jobs_stand(subject: Subject) -> None:
 
 def test_the_oldest_go_and_that_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     migrations = [
-        [statement.replace("% 1000 ", "% 10 ").replace("- 100000;", "- 50;") for statement in migration]
-        for migration in schema.MIGRATIONS
+        replace(
+            each,
+            statements=[
+                sql.replace("% 1000 ", "% 10 ").replace("- 100000;", "- 50;") for sql in each.statements
+            ],
+        )
+        for each in schema.MIGRATIONS
     ]
-    monkeypatch.setattr(schema.migrate, "__defaults__", (migrations,))
+    monkeypatch.setattr(schema, "MIGRATIONS", migrations)
 
     async def body(store: Store) -> None:
         begin = store.events.newest

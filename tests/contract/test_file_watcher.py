@@ -1,6 +1,7 @@
 """What every file watcher promises: no change after ``arm`` is missed, one wake for each arm."""
 
 import asyncio
+import errno
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
@@ -199,3 +200,17 @@ def test_a_lack_of_watches_is_told_once(tmp_path: Path, caplog: pytest.LogCaptur
     assert [record.getMessage() for record in caplog.records] == [
         f"polling {log} instead of watching it: No space left on device"
     ]
+
+
+def test_a_kernel_that_gives_no_instance_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async def case() -> None:
+        InotifyWatcher()
+
+    monkeypatch.setattr("joblet_agent.inotify._instance", refuse)
+    with pytest.raises(HostUnavailable, match="no more inotify instances") as caught:
+        asyncio.run(case())
+    assert caught.value.reason == "NO_INOTIFY"
+    assert "fs.inotify.max_user_instances" in (caught.value.hint or "")

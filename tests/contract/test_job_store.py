@@ -251,12 +251,25 @@ def test_paging_survives_new_and_deleted_jobs(subject: Subject) -> None:
         JobFilter(id_prefix=job_id(0x10)[:-1], name="n2", states=frozenset({JobState.RUNNING})),
         JobFilter(id_prefix=job_id(0x10)),
         JobFilter(states=frozenset({JobState.CANCELED})),
+        JobFilter(schedule_prefix=job_id(2)),
+        JobFilter(schedule_prefix=job_id(2)[:-1], name="n1"),
+        JobFilter(created_since=record(41).created_at),
+        JobFilter(created_since=record(41).created_at, states=frozenset({JobState.RUNNING, JobState.FAILED})),
     ],
-    ids=lambda wanted: f"{','.join(sorted(wanted.states))}+{wanted.name}+{wanted.id_prefix[-4:]}",
+    ids=lambda wanted: (
+        f"{','.join(sorted(wanted.states))}+{wanted.name}+{wanted.id_prefix[-4:]}"
+        f"+{wanted.schedule_prefix[-4:]}+{wanted.created_since}"
+    ),
 )
 def test_filters_combine(subject: Subject, wanted: JobFilter) -> None:
     states = (JobState.RUNNING, JobState.FAILED, JobState.COMPLETED, JobState.PENDING, JobState.STOPPED)
-    records = [record(number, states[number % 5], name=f"n{number % 3}") for number in range(60)]
+    records = [
+        replace(
+            record(number, states[number % 5], name=f"n{number % 3}"),
+            schedule_id=job_id(number % 4) if number % 4 else "",
+        )
+        for number in range(60)
+    ]
 
     async def body(store: JobStore) -> None:
         await store.save(*records)
@@ -266,7 +279,10 @@ def test_filters_combine(subject: Subject, wanted: JobFilter) -> None:
             if (not wanted.states or each.state in wanted.states)
             and wanted.name in {"", each.spec.name}
             and each.id.startswith(wanted.id_prefix)
+            and each.schedule_id.startswith(wanted.schedule_prefix)
+            and (wanted.created_since is None or each.created_at >= wanted.created_since)
         ]
+        assert expected or wanted.states == {JobState.CANCELED} or wanted.name == "n"
         assert await all_pages(store, wanted, 4) == expected
 
     subject.run(body)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from joblet_agent.model.job import JobFilter, JobId, JobState
+from joblet_agent.model.runtime import PinnedRuntime
 from joblet_agent.model.schedule import Schedule, ScheduleId
 from joblet_agent.ports import JobStore, ScheduleStore
 from joblet_agent.store import SqliteJobStore
@@ -35,7 +36,12 @@ FULL = Schedule(
     id=ScheduleId(job_id(9)),
     calendar="Mon..Fri 02:00 Europe/Berlin",
     template=replace(
-        full_record(9), state=JobState.SCHEDULED, created_at=START, schedule_id=job_id(9), ended_at=None
+        full_record(9),
+        state=JobState.SCHEDULED,
+        created_at=START,
+        schedule_id=job_id(9),
+        workflow_id="",
+        ended_at=None,
     ),
     is_paused=True,
     next_at=datetime(9999, 12, 31, tzinfo=UTC),
@@ -89,6 +95,22 @@ def test_schedules_come_back_as_they_were_oldest_first(run: Run) -> None:
     run(body)
 
 
+def test_a_schedule_of_workflows_comes_back_as_one_with_its_runtimes(run: Run) -> None:
+    """Another agent would look for what it starts among the jobs, and remove its files."""
+    made = schedule(1)
+    pins = {"python:3.11": PinnedRuntime("python-3.11", "1.2.0", "ab" * 32, {"A": "b"})}
+    of_workflows = replace(made, template=replace(made.template, workflow_id=made.id, pins=pins))
+
+    async def body(_jobs: JobStore, store: ScheduleStore) -> None:
+        await store.save(of_workflows)
+        await store.save(schedule(2))
+        assert list(await store.all()) == [of_workflows, schedule(2)]
+        moved = replace(of_workflows, next_at=START + 2 * HOUR)
+        assert await store.claim(moved, due=START + HOUR)
+
+    run(body)
+
+
 def test_a_claim_stores_the_job_and_the_next_start_together_and_happens_once(run: Run) -> None:
     async def body(jobs: JobStore, store: ScheduleStore) -> None:
         await store.save(schedule(1))
@@ -119,9 +141,9 @@ def test_a_schedule_that_is_removed_or_paused_cannot_be_claimed(run: Run) -> Non
 def test_jobs_of_a_schedule_are_found_newest_first(run: Run) -> None:
     async def body(jobs: JobStore, _store: ScheduleStore) -> None:
         await jobs.save(record(1), *(replace(record(n), schedule_id="s") for n in (2, 3, 4)))
-        page = await jobs.page(JobFilter(schedule_id="s"), size=2, token="")
+        page = await jobs.page(JobFilter(schedule_prefix="s"), size=2, token="")
         assert [each.id for each in page.jobs] == [job_id(4), job_id(3)]
-        rest = await jobs.page(JobFilter(schedule_id="s"), size=2, token=page.next_token)
+        rest = await jobs.page(JobFilter(schedule_prefix="s"), size=2, token=page.next_token)
         assert [each.id for each in rest.jobs] == [job_id(2)]
 
     run(body)

@@ -20,7 +20,7 @@ import pytest
 
 from joblet_agent.errors import StoreFailed
 from joblet_agent.model.job import JobFilter, JobRecord, JobState
-from joblet_agent.store import SqliteJobStore, schema
+from joblet_agent.store import SqliteJobStore
 from tests.contract.job_records import full_record, job_id, record
 
 T = TypeVar("T")
@@ -266,17 +266,6 @@ def test_damaged_indexes_are_made_anew(path: Path, caplog: pytest.LogCaptureFixt
     assert len(with_store(path, everything)) == SIZE
     assert not broken_files(path)
     assert "were damaged and are made anew" in caplog.text
-
-
-def test_r5_a_newer_file_is_refused_and_stays_as_it_is(path: Path) -> None:
-    edit(filled(path), f"PRAGMA user_version = {len(schema.MIGRATIONS) + 1}")
-    content = path.read_bytes()
-    with pytest.raises(StoreFailed, match="a newer agent wrote it") as caught:
-        with_store(path, everything)
-    assert caught.value.reason == "STORE_TOO_NEW"
-    assert caught.value.hint is not None
-    assert path.read_bytes() == content
-    assert [each.name for each in path.parent.iterdir()] == ["state.db"]
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ class TestFakeUnitManager(UnitManagerContract):
 
     @asynccontextmanager
     async def opened(self, home: Path) -> AsyncIterator[Units]:
-        yield Units(self._manager, home)
+        yield Units(self._manager, self._manager.slices, home)
 
     def exits(self, number: int) -> JobSpec:
         return JobSpec("exit", (str(number),))

@@ -34,6 +34,9 @@ class Client:
         self._channel = grpc.insecure_channel(SOCKET, options)
         self.jobs = stubs.JobServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self.agent = stubs.AgentServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self.networks = stubs.NetworkServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self.volumes = stubs.VolumeServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self.runtimes = stubs.RuntimeServiceStub(self._channel)  # type: ignore[no-untyped-call]
 
     def close(self) -> None:
         self._channel.close()
@@ -102,12 +105,14 @@ def persist(call: Callable[[], T], within: float = 60.0) -> T:
 def eventually(read: Callable[[], T], fits: Callable[[T], bool], within: float = DEADLINE) -> T:
     """Read until it fits; fail with the last reading."""
     deadline = time.monotonic() + within
+    pause = 0.01
     while True:
         value = read()
         if fits(value):
             return value
         assert time.monotonic() < deadline, f"not within {within} s: {value}"
-        time.sleep(0.02)
+        time.sleep(pause)
+        pause = min(pause * 1.3, 0.1)  # who reads all the time takes time from what it waits for
 
 
 def command(*words: str, check: bool = True, **options: object) -> subprocess.CompletedProcess[str]:
@@ -142,8 +147,11 @@ def units() -> list[str]:
 
 def timers() -> list[str]:
     """Names of the timers of scheduled jobs and of recurring schedules that systemd knows."""
-    words = ("systemctl", "list-units", "--all", "--plain", "--no-legend", "--type=timer", "joblet-*")
-    return [line.split()[0] for line in command(*words).stdout.splitlines()]
+    words = ("systemctl", "list-units", "--all", "--plain", "--no-legend")
+    listing = command(
+        *words, "joblet-job@*.timer", "joblet-schedule@*.timer", "joblet-workflow@*.timer"
+    ).stdout
+    return [line.split()[0] for line in listing.splitlines()]
 
 
 def running_units() -> list[str]:

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -29,6 +30,13 @@ def rnx(*words: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
         ["rnx", *words], check=False, capture_output=True, stdin=subprocess.DEVNULL, timeout=120
     )
+
+
+def said(status: int, *words: str) -> str:
+    """Run the client, which has to exit so; return what it printed, or its errors if it failed."""
+    done = rnx(*words)
+    assert done.returncode == status, (done.stdout, done.stderr)
+    return (done.stdout if status == 0 else done.stderr).decode()
 
 
 def rnx_json(*words: str) -> Any:
@@ -91,14 +99,36 @@ def running(client: Client, script: str, **fields: object) -> Iterator[str]:
         client.ended(job_id)
 
 
+@contextmanager
+def reloading() -> Iterator[None]:
+    """Let systemd read its units again, and again, within the block."""
+    over = threading.Event()
+
+    def reload() -> None:
+        while not over.is_set():
+            command("systemctl", "daemon-reload")
+
+    thread = threading.Thread(target=reload)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
 def unit_of(job_id: str) -> str:
     return f"joblet-job-{job_id}.service"
 
 
+_WITHOUT_ORDER = ("After", "Before", "Requires", "IPAddressAllow", "IPAddressDeny")
+
+
 def shown(unit: str) -> dict[str, str]:
-    """Return all properties that systemd has of a unit."""
+    """Return all properties that systemd has of a unit; words whose order means nothing are sorted."""
     lines = command("systemctl", "show", "--all", unit).stdout.splitlines()
-    return dict(line.split("=", 1) for line in lines if "=" in line)
+    properties = dict(line.split("=", 1) for line in lines if "=" in line)
+    return properties | {name: " ".join(sorted(properties.get(name, "").split())) for name in _WITHOUT_ORDER}
 
 
 def journal(*filters: str) -> list[dict[str, Any]]:

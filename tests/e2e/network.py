@@ -26,9 +26,9 @@ def listening(ca: Pair, config: str) -> Iterator[None]:
 
 
 @contextmanager
-def channel(pair: Pair | None, ca: Pair) -> Iterator[grpc.Channel]:
+def channel(pair: Pair | None, ca: Pair, *more: tuple[str, int]) -> Iterator[grpc.Channel]:
     """Connect as whom the certificate names; without one as nobody."""
     credentials = grpc.ssl_channel_credentials(ca.pem, pair.key if pair else None, pair.pem if pair else None)
-    options = [("grpc.ssl_target_name_override", "joblet"), ("grpc.use_local_subchannel_pool", 1)]
+    options = [("grpc.ssl_target_name_override", "joblet"), ("grpc.use_local_subchannel_pool", 1), *more]
     with grpc.secure_channel(f"127.0.0.1:{PORT}", credentials, options) as made:
         yield made

@@ -10,6 +10,7 @@ import pytest
 
 from joblet_agent.pb import joblet_pb2 as pb
 from tests.e2e.agent import DEADLINE, Client, command, eventually
+from tests.e2e.execs import STDIN_END, execute, stdin
 
 pytestmark = pytest.mark.systemd
 
@@ -79,9 +80,10 @@ def test_hostile_texts_of_a_request_forge_nothing(client: Client, since: int) ->
 
 def test_an_exec_is_recorded_when_it_begins_and_when_it_ends(client: Client, since: int) -> None:
     job_id = client.run("sleep", "1000")
-    list(client.agent.ExecInJob(pb.ExecInJobRequest(uuid=job_id, command="true"), timeout=DEADLINE))
+    execute(client, job_id, "true", given=(stdin(b"a-secret-input"), STDIN_END), stdin=True)
     records = audited(since, f"JOBLET_JOB_ID={job_id}", "JOBLET_RPC=AgentService/ExecInJob")
     assert [record["JOBLET_RESULT"] for record in records] == ["begun", "done"]
+    assert "a-secret-input" not in json.dumps(records)
     client.jobs.StopJob(pb.StopJobRequest(uuid=job_id, force=True), timeout=DEADLINE)
 
 

@@ -127,6 +127,8 @@ BAD: dict[str, tuple[Callable[[], Pair | None], str]] = {
     "wrong OU": (lambda: make("eve", "root", ca=CA), "CERTIFICATE_ROLE"),
     "no OU": (lambda: make("eve", ca=CA), "CERTIFICATE_ROLE"),
     "two OUs": (lambda: make("eve", "admin", "viewer", ca=CA), "CERTIFICATE_ROLE"),
+    "two OUs in one": (lambda: make("eve", ("admin", "viewer"), ca=CA), "CERTIFICATE_ROLE"),
+    "empty OU": (lambda: make("eve", "", ca=CA), "CERTIFICATE_ROLE"),
     "OU in the name": (lambda: make("eve,OU=admin", ca=CA), "CERTIFICATE_ROLE"),
     "OU with a space": (lambda: make("eve", "admin ", ca=CA), "CERTIFICATE_ROLE"),
     "OU with a Cyrillic a": (lambda: make("eve", "\u0430dmin", ca=CA), "CERTIFICATE_ROLE"),

@@ -12,7 +12,8 @@ import pytest
 from joblet_agent.pb import joblet_pb2 as pb
 from joblet_agent.pb import joblet_pb2_grpc as stubs
 from tests.certificates import make, make_ca
-from tests.e2e.agent import DEADLINE
+from tests.e2e.agent import DEADLINE, eventually
+from tests.e2e.execs import start
 from tests.e2e.network import channel, listening
 
 pytestmark = pytest.mark.systemd
@@ -76,7 +77,7 @@ def test_a6_the_jobs_of_another_operator_are_not_there(people: dict[str, Person]
             (eve.jobs.GetJobMetrics, pb.GetJobMetricsRequest(job_uuid=theirs)),
             (eve.agent.ExplainJob, pb.ExplainJobRequest(uuid=theirs)),
             (eve.agent.ListJobFiles, pb.ListJobFilesRequest(uuid=theirs)),
-            (eve.agent.ExecInJob, pb.ExecInJobRequest(uuid=theirs, command="true")),
+            (eve.agent.ExecInJob, iter([start(theirs, "true")])),
             (eve.agent.KillJob, pb.KillJobRequest(uuid=theirs, signal="KILL")),
             (eve.agent.WatchJobs, pb.WatchJobsRequest(uuids=[theirs])),
             (eve.agent.GetRunningMetrics, pb.GetRunningMetricsRequest(job_uuids=[mine, theirs])),
@@ -98,3 +99,36 @@ def test_a6_the_jobs_of_another_operator_are_not_there(people: dict[str, Person]
     finally:
         root.agent.RemoveSchedule(pb.RemoveScheduleRequest(uuid=schedule), timeout=DEADLINE)
         root.jobs.StopJob(pb.StopJobRequest(uuid=mine, force=True), timeout=DEADLINE)
+
+
+def test_a6_the_workflows_of_another_operator_are_not_there(people: dict[str, Person]) -> None:
+    eve, bob, ann, root = people.values()
+    text = "jobs: {wait: {command: sleep, args: ['1000']}}"
+    mine, theirs = (
+        each.jobs.RunWorkflow(pb.RunWorkflowRequest(yaml_content=text), timeout=DEADLINE).workflow_uuid
+        for each in (eve, bob)
+    )
+    try:
+        wanted = pb.GetWorkflowStatusRequest(workflow_uuid=theirs)
+        eventually(
+            lambda: bob.jobs.GetWorkflowStatus(wanted, timeout=DEADLINE).jobs[0].status,
+            lambda status: status == "RUNNING",
+        )
+        for stub, verb in (
+            *((eve.jobs, verb) for verb in ("GetWorkflowStatus", "GetWorkflowJobs")),
+            *(
+                (eve.agent, f"{verb}Workflow")
+                for verb in ("Watch", "Stop", "Cancel", "Pause", "Resume", "Retry", "Delete")
+            ),
+        ):
+            for given in (theirs, theirs[:8]):
+                request = getattr(pb, f"{verb}Request")(workflow_uuid=given)
+                assert code(getattr(stub, verb), request) == f"NOT_FOUND no workflow with id {given}", verb
+        for person, seen in ((eve, {mine}), (bob, {theirs}), (ann, {mine, theirs}), (root, {mine, theirs})):
+            listed = person.jobs.ListWorkflows(pb.ListWorkflowsRequest(), timeout=DEADLINE).workflows
+            assert {each.uuid for each in listed} & {mine, theirs} == seen
+            page = person.agent.QueryJobs(pb.QueryJobsRequest(workflow_uuid=theirs), timeout=DEADLINE)
+            assert bool(page.jobs) == (theirs in seen)
+    finally:
+        for workflow_id in (mine, theirs):
+            root.agent.StopWorkflow(pb.StopWorkflowRequest(workflow_uuid=workflow_id), timeout=DEADLINE)

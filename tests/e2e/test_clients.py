@@ -75,7 +75,8 @@ def test_followers_that_disappear_leave_nothing_open(client: Client) -> None:
     script = "i=0; echo ready; while [ ! -e /work/end ]; do i=$((i+1)); echo $i; sleep 0.02; done"
     with running(client, "sh", "-c", script) as job_id:
         client.log(job_id)  # whatever the first reader opens for all
-        before = _open_files()
+        # With the control group of the job, which the first sample of its use opens until the job ends.
+        before = eventually(_open_files, lambda now: any(job_id in name for name in now))
         followers = [
             subprocess.Popen(["rnx", "log", "--follow", job_id], stdout=subprocess.PIPE) for _ in range(5)
         ]

@@ -7,8 +7,8 @@ import shutil
 
 import pytest
 
-from tests.e2e.agent import JOBS, Client, eventually
-from tests.e2e.inside import DENIED_CALLS, probe
+from tests.e2e.agent import JOBS, Client, command, eventually
+from tests.e2e.inside import DENIED_CALLS, probe, running
 
 pytestmark = pytest.mark.systemd
 
@@ -19,6 +19,7 @@ NUMBERS = {
     "bpf": (321, 280),
     "chroot": (161, 51),
     "fanotify_init": (300, 262),
+    "file_setattr": (469, 469),
     "init_module": (175, 105),
     "io_uring_enter": (426, 426),
     "io_uring_register": (427, 427),
@@ -30,6 +31,7 @@ NUMBERS = {
     "pidfd_getfd": (438, 438),
     "ptrace": (101, 117),
     "quotactl": (179, 60),
+    "quotactl_fd": (443, 443),
     "reboot": (169, 142),
     "request_key": (249, 218),
     "setns": (308, 268),
@@ -66,6 +68,29 @@ print(json.dumps([
     unshared, cloned = probe(client, script)
     assert unshared == dict.fromkeys(KINDS, "EPERM")
     assert cloned in {"ENOSYS", "EPERM"}
+
+
+PROJECTS = """
+import errno, fcntl, json, os
+def tried(request, size):
+    try:
+        fcntl.ioctl(work, request, bytes(size))
+        return "done"
+    except OSError as error:
+        return errno.errorcode[error.errno]
+work = os.open("/work", os.O_RDONLY)
+seen = [tried(0x80086601, 8), tried(0x801c581f, 28)]  # FS_IOC_GETFLAGS, FS_IOC_FSGETXATTR
+print(json.dumps([seen, tried(0x40086602, 8), tried(0x401c5820, 28)]))
+"""
+
+
+def test_b4_a_job_does_not_change_the_project_of_its_files(client: Client) -> None:
+    """As owners may elsewhere: it would free them of its limit. Nor do commands that join it."""
+    denied = [["done", "done"], "EPERM", "EPERM"]
+    assert probe(client, PROJECTS) == denied
+    with running(client, "sh", "-c", "echo ready; exec sleep 1000") as job_id:
+        joined = command("rnx", "exec", job_id, "--", "python3", "-I", "-c", PROJECTS)
+    assert json.loads(joined.stdout) == denied
 
 
 ATTEMPTS = """

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -11,27 +10,15 @@ from typing import Any
 import pytest
 
 from joblet_agent.pb import joblet_pb2 as pb
-from tests.e2e.agent import DEADLINE, Client, command, eventually, kill_agent, wait_for_agent
-from tests.e2e.host import configured, journal, refusal, rnx, running
+from tests.e2e.agent import DEADLINE, Client, eventually, kill_agent, wait_for_agent
+from tests.e2e.execs import execute, nothing_is_left, popen, start
+from tests.e2e.host import journal, refusal, rnx, running
 from tests.e2e.inside import DENIED_CALLS, processes, processes_of_user
 
 pytestmark = pytest.mark.systemd
 
 LINKS = "for n in $(seq 0 20); do ln -s /proc/self/fd/$n /work/out$n; done"
 QUIET = "echo ready; exec sleep 1000"
-EXECS = Path("/run/joblet/exec")
-
-
-def execute(client: Client, job_id: str, *words: str, **fields: Any) -> tuple[bytes, bytes, pb.ExecEnd]:
-    """Run a command in the job; return its standard output, its standard error and its end."""
-    request = pb.ExecInJobRequest(uuid=job_id, command=words[0], args=words[1:], **fields)
-    out, err, ends = b"", b"", []
-    for event in client.agent.ExecInJob(request, timeout=DEADLINE):
-        out, err = out + event.stdout, err + event.stderr
-        if event.WhichOneof("event") == "end":
-            ends.append(event.end)
-    (end,) = ends
-    return out, err, end
 
 
 def probe(client: Client, job_id: str, script: str, **fields: Any) -> Any:
@@ -40,17 +27,7 @@ def probe(client: Client, job_id: str, script: str, **fields: Any) -> Any:
     return json.loads(out)
 
 
-def exec_units() -> list[str]:
-    return command(
-        "systemctl", "list-units", "--all", "--plain", "--no-legend", "joblet-exec-*"
-    ).stdout.split()
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_left() -> Any:
-    yield
-    eventually(exec_units, lambda units: not units)
-    eventually(lambda: list(EXECS.iterdir()), lambda entries: not entries)
+_nothing_is_left = pytest.fixture(autouse=True)(nothing_is_left)
 
 
 # -- ends --------------------------------------------------------------------------------------------
@@ -93,9 +70,9 @@ def test_what_cannot_be_run(
 
 def test_output_arrives_whole_however_slow_its_reader_is(client: Client) -> None:
     with running(client, QUIET) as job_id:
-        request = pb.ExecInJobRequest(uuid=job_id, command="seq", args=["1", "2000000"])
+        request = start(job_id, "seq", "1", "2000000")
         got = bytearray()
-        for number, event in enumerate(client.agent.ExecInJob(request, timeout=120)):
+        for number, event in enumerate(client.agent.ExecInJob(iter([request]), timeout=120)):
             got += event.stdout
             if number < 5:
                 time.sleep(0.1)
@@ -160,7 +137,7 @@ def test_a_command_gets_no_secret_variables(client: Client) -> None:
 def test_a_command_is_in_the_jobs_control_group(client: Client) -> None:
     with running(client, QUIET) as job_id:
         before = set(processes(job_id))
-        with _popen("exec", job_id, "--", "sh", "-c", "echo begun; exec sleep 1000") as child:
+        with popen("exec", job_id, "--", "sh", "-c", "echo begun; exec sleep 1000") as child:
             assert child.stdout is not None
             assert child.stdout.readline() == b"begun\n"
             (pid,) = set(processes(job_id)) - before
@@ -234,14 +211,6 @@ def test_what_does_not_run_takes_no_command(client: Client) -> None:
         assert refusal(lambda: execute(client, job_id, "true")) == ("FAILED_PRECONDITION", "JOB_PAUSED")
 
 
-def test_a_privileged_job_takes_no_command(client: Client) -> None:
-    with (
-        configured("profiles:\n  privileged: true\n"),
-        running(client, QUIET, profile="privileged") as job_id,
-    ):
-        assert refusal(lambda: execute(client, job_id, "id")) == ("UNIMPLEMENTED", "EXEC_NOT_OFFERED")
-
-
 # -- who goes away -----------------------------------------------------------------------------------
 
 SPREADS = "sleep 1000 & sleep 1000 | sleep 1000 & echo begun; sleep 1000; echo never"
@@ -250,7 +219,7 @@ SPREADS = "sleep 1000 & sleep 1000 | sleep 1000 & echo begun; sleep 1000; echo n
 def test_a_command_is_killed_when_its_caller_goes_away(client: Client) -> None:
     with running(client, QUIET) as job_id:
         before = processes(job_id)
-        call = client.agent.ExecInJob(pb.ExecInJobRequest(uuid=job_id, command="sh", args=["-c", SPREADS]))
+        call = client.agent.ExecInJob(iter([start(job_id, "sh", "-c", SPREADS)]))
         assert next(iter(call)).stdout == b"begun\n"
         assert len(processes(job_id)) > len(before)
         call.cancel()
@@ -262,7 +231,7 @@ def test_a_command_is_killed_when_its_caller_goes_away(client: Client) -> None:
 def test_r3_a_command_is_killed_when_the_agent_is(client: Client, script: str) -> None:
     with running(client, QUIET) as job_id:
         before = processes(job_id)
-        child = _popen("exec", job_id, "--", "sh", "-c", script)
+        child = popen("exec", job_id, "--", "sh", "-c", script)
         assert child.stdout is not None
         assert child.stdout.readline() == b"begun\n"
         kill_agent()
@@ -280,7 +249,7 @@ def test_b6_a_command_ends_with_its_job(client: Client, how: str) -> None:
     )
     with running(client, script) as job_id:
         uid = _uid(client, job_id)
-        child = _popen(
+        child = popen(
             "exec", job_id, "--", "sh", "-c", "trap '' TERM; setsid sleep 1000 & echo begun; sleep 1000"
         )
         assert child.stdout is not None
@@ -301,7 +270,7 @@ def test_b6_a_command_ends_with_its_job(client: Client, how: str) -> None:
 def test_a_command_stands_still_while_its_job_is_paused(client: Client) -> None:
     with running(client, QUIET) as job_id:
         ticking = "while :; do echo tick; sleep 0.02; done"
-        call = client.agent.ExecInJob(pb.ExecInJobRequest(uuid=job_id, command="sh", args=["-c", ticking]))
+        call = client.agent.ExecInJob(iter([start(job_id, "sh", "-c", ticking)]))
         assert next(call).stdout
         client.agent.PauseJob(pb.PauseJobRequest(uuid=job_id), timeout=DEADLINE)
         before = processes(job_id)
@@ -316,12 +285,6 @@ def test_a_command_leaves_a_record_in_the_journal(client: Client) -> None:
         execute(client, job_id, "echo", "a-secret-argument")
     told = [each["MESSAGE"] for each in journal(f"JOBLET_JOB_ID={job_id}", "JOBLET_EVENT=exec")]
     assert told == [f"local runs 'echo' in job {job_id}"]
-
-
-def _popen(*words: str) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(
-        ["rnx", *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
 
 
 def _uid(client: Client, job_id: str) -> int:

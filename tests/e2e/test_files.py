@@ -2,15 +2,17 @@
 
 import hashlib
 import os
+import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from joblet_agent.pb import joblet_pb2 as pb
 from tests.e2e.agent import JOBS, Client, eventually
 from tests.e2e.host import STATE, configured, in_parallel, refusal, rnx, rnx_json, running
-from tests.e2e.uploading import uploaded
+from tests.e2e.uploading import chunks_of, send, uploaded
 
 pytestmark = pytest.mark.systemd
 
@@ -68,6 +70,52 @@ def test_a2_modes_are_permissions_only_and_have_defaults(client: Client) -> None
     job_id = client.run("sh", "-c", "stat -c '%a %n' *", uploads=files)
     assert client.ended(job_id).status == "COMPLETED"
     assert client.log(job_id).splitlines() == [b"755 bits", b"700 dir", b"644 plain", b"755 plain-dir"]
+
+
+KINDS = {
+    "device": stat.S_IFCHR,
+    "disk": stat.S_IFBLK,
+    "fifo": stat.S_IFIFO,
+    "link": stat.S_IFLNK,
+    "socket": stat.S_IFSOCK,
+}
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a2_what_is_sent_is_a_file_or_a_directory_whatever_its_mode_says(
+    client: Client, streamed: bool
+) -> None:
+    content = b"/etc/shadow"
+    if streamed:
+        made = (
+            chunk for name, kind in KINDS.items() for chunk in chunks_of(name, content, mode=kind | 0o6644)
+        )
+        fields: dict[str, Any] = {"upload_id": send(client, made).upload_id}
+    else:
+        files = [
+            pb.FileUpload(path=name, content=content, mode=kind | 0o6644) for name, kind in KINDS.items()
+        ]
+        fields = {"uploads": files}
+    job_id = client.run("stat", "-c", "%F %a %h %s", *KINDS, **fields)
+    assert client.ended(job_id).status == "COMPLETED", client.log(job_id)
+    assert client.log(job_id).splitlines() == [b"regular file 644 1 11"] * len(KINDS)
+
+
+TOGETHER = [("a", "a"), ("a", "a/b"), ("a/b", "a"), ("a/b", "a/b")]
+
+
+@pytest.mark.parametrize("paths", TOGETHER)
+def test_a2_files_that_would_take_each_others_place_are_refused(
+    client: Client, paths: tuple[str, str]
+) -> None:
+    before = set(JOBS.iterdir())
+    request = pb.RunJobRequest(command="true", uploads=[pb.FileUpload(path=path) for path in paths])
+    streamed = (chunk for path in paths for chunk in chunks_of(path, b"x"))
+    for call in (lambda: client.jobs.RunJob(request, timeout=30), lambda: send(client, streamed)):
+        code, reason = refusal(call)
+        assert (code, reason in {"DUPLICATE_PATH", "BAD_PATH"}) == ("INVALID_ARGUMENT", True)
+    assert set(JOBS.iterdir()) == before
+    eventually(lambda: list((STATE / "uploads").iterdir()), lambda left: left == [])
 
 
 def test_the_record_knows_the_paths_and_not_the_content(client: Client) -> None:
@@ -219,6 +267,15 @@ def test_work_size_is_a_memory_file_system(client: Client) -> None:
         "INVALID_ARGUMENT",
         "UPLOADS_INTO_MEMORY",
     )
+
+
+def test_b4_a_work_directory_in_memory_has_room_for_so_many_files_only(client: Client) -> None:
+    """Empty files take nothing of its size, but a KiB each of the host's memory."""
+    bomb = 'for (1 .. 1e6) { open my $f, ">", $_ or do { print "$_: $!\n"; exit } }'
+    job_id = client.run("perl", "-e", bomb, work_size=4 << 20)
+    assert client.ended(job_id).status == "COMPLETED"
+    count, error = client.log(job_id).split(b": ")
+    assert (1000 < int(count) <= 1024, error) == (True, b"No space left on device\n")
 
 
 def test_an_upload_serves_one_job_of_its_uploader(client: Client) -> None:

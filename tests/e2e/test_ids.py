@@ -1,7 +1,7 @@
 """Ids and names that are not what they should be, to every method: attack cases A1, A6."""
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations, takewhile
 from pathlib import Path
@@ -56,10 +56,25 @@ FREE_TEXT = {
     ("GetJobLogsRequest", "grep"),
     ("QueryJobsRequest", "name"),
     ("WatchJobsRequest", "name"),
+    ("RunWorkflowRequest", "workflow"),
+    ("RunWorkflowRequest", "job_order"),
+    ("RunWorkflowRequest", "yaml_content"),
+    ("RunWorkflowRequest", "token"),
+    ("CheckWorkflowRequest", "yaml_content"),
+    ("CheckWorkflowRequest", "name"),
+    ("CheckWorkflowRequest", "file_paths"),
 }
 """Fields that are neither ids nor paths; tests of their own send odd texts in them."""
-OPTIONAL = {"RunJobRequest", "QueryJobsRequest"}
+OPTIONAL = {
+    "RunJobRequest",
+    "QueryJobsRequest",
+    "GetNetworksRequest",
+    "GetVolumesRequest",
+    "RunWorkflowRequest",
+}
 """Requests in which an empty text means that it is not given."""
+ANSWERS = {"RemoveVolume"}
+"""Methods that refuse what is not there by their answer, as published."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +120,11 @@ def _common_start(one: str, other: str) -> str:
     return "".join(letter for letter, _ in pairs)
 
 
-def _rest(request: Any) -> dict[str, object]:
-    return {"command": "true"} if request.name == "RunJobRequest" else {}
+def _rest(request: Any) -> Mapping[str, object]:
+    return {
+        "RunJobRequest": {"command": "true"},
+        "RunWorkflowRequest": {"yaml_content": "jobs: {a: {command: 'true'}}"},
+    }.get(request.name, {})
 
 
 def _is_repeated(field: Any) -> bool:
@@ -148,14 +166,19 @@ def _call(channel: grpc.Channel, method: Method) -> Callable[[Message], object]:
     return call
 
 
-PLACES = list(_places())
+def _is_of_runtimes(place: Place) -> bool:
+    return "Runtime" in place.method.name
+
+
+PLACES = [place for place in _places() if not _is_of_runtimes(place)]
+RUNTIME_PLACES = [place for place in _places() if _is_of_runtimes(place)]
 
 
 def test_a1_every_method_with_input_has_a_place() -> None:
     """A new method is covered the day it is defined; one without a text must be known to have none."""
-    covered = {place.method.name for place in PLACES}
+    covered = {place.method.name for place in (*PLACES, *RUNTIME_PLACES)}
     without = {each.name for each in defined_methods() if each.request.DESCRIPTOR.fields} - covered
-    assert without == {"ListWorkflows"}
+    assert without == {"ListWorkflows", "CheckWorkflow"}  # that answers with what is wrong
 
 
 @pytest.mark.parametrize("place", PLACES, ids=str)
@@ -163,16 +186,50 @@ def test_a1_a_hostile_text_is_refused_by_every_method(client: Client, place: Pla
     before = _seen()
     with grpc.insecure_channel(SOCKET, [("grpc.default_authority", "localhost")]) as channel:
         call = _call(channel, place.method)
-        verdicts = {}
+        verdicts: dict[str, tuple[str, object]] = {}
         for name, text in HOSTILE.items():
             if (str(place), name) == ("RunJob.work_dir", "absolute"):  # a directory of the job's own root
                 continue
             if (text == "" and place.is_optional) or (place.is_path and name not in NO_PATHS):
                 continue
-            verdicts[name] = refusal(lambda text=text: call(place.request(text)))  # type: ignore[misc]
+            if place.method.name in ANSWERS:
+                answer: Any = call(place.request(text))
+                verdicts[name] = ("OK" if answer.success else "NOT_FOUND", bool(answer.message))
+            else:
+                verdicts[name] = refusal(lambda text=text: call(place.request(text)))  # type: ignore[misc]
     assert len(set(verdicts.values())) <= 2, verdicts  # a NUL byte has a reason of its own
-    assert {code for code, _ in verdicts.values()} in ({"INVALID_ARGUMENT"}, {"UNIMPLEMENTED"}), verdicts
+    codes = {code for code, _ in verdicts.values()}
+    # Networks and volumes are known by their names, so one that cannot be is simply not there.
+    may_be_unknown = "Network" in place.method.name or "Volume" in place.method.name
+    assert codes in ({"INVALID_ARGUMENT"}, {"UNIMPLEMENTED"}) or (
+        may_be_unknown and codes <= {"INVALID_ARGUMENT", "NOT_FOUND"}
+    ), verdicts
     assert all(reason for _, reason in verdicts.values())
+    assert _seen() == before
+    assert units() == []
+
+
+@pytest.mark.parametrize("place", RUNTIME_PLACES, ids=str)
+def test_a1_a_hostile_text_is_refused_by_every_method_of_runtimes(client: Client, place: Place) -> None:
+    """As published, most of them refuse by their answers, and streams by the last of them."""
+    before = _seen()
+    with grpc.insecure_channel(SOCKET, [("grpc.default_authority", "localhost")]) as channel:
+        call = _call(channel, place.method)
+        for name, text in HOSTILE.items():
+            # All of them; and a name that a runtime might have.
+            if (str(place), name) in {
+                ("VerifyRuntime.runtime", "empty"),
+                ("ValidateRuntimeSpec.runtime_spec", "unit"),
+            }:
+                continue
+            try:
+                answer: Any = call(place.request(text))
+            except grpc.RpcError as error:
+                code: Any = error
+                assert code.code().name in {"INVALID_ARGUMENT", "NOT_FOUND", "UNIMPLEMENTED"}, name
+                continue
+            told = answer[-1].result if isinstance(answer, list) else answer
+            assert not any(getattr(told, each, False) for each in ("success", "valid", "found")), name
     assert _seen() == before
     assert units() == []
 

@@ -1,6 +1,5 @@
 """Requests with odd, large or wrong contents: attack cases A5, A7, and the issue's "Bad input"."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.agent import Client, command, units
-from tests.e2e.host import configured, rnx, shown, unit_of
+from tests.e2e.host import configured, reloading, rnx, shown, unit_of
 from tests.e2e.inside import running
 
 pytestmark = pytest.mark.systemd
@@ -149,24 +148,6 @@ def _arguments(size: int) -> list[str]:
     return [f"{number:04}$%" + "x'\"\\ " * (size // 16 // 5 + 1) for number in range(16)]
 
 
-@contextmanager
-def _reloading() -> Iterator[None]:
-    """Let systemd read its units again, and again, within the block."""
-    over = threading.Event()
-
-    def reload() -> None:
-        while not over.is_set():
-            command("systemctl", "daemon-reload")
-
-    thread = threading.Thread(target=reload)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-
-
 def test_a_mebibyte_of_arguments_arrives(client: Client) -> None:
     args = _arguments(1 << 20)
     assert _echo(client, *args) == args
@@ -174,14 +155,14 @@ def test_a_mebibyte_of_arguments_arrives(client: Client) -> None:
 
 def test_a7_arguments_arrive_exactly_also_through_reloads(client: Client) -> None:
     args = ODD + _arguments(600_000)
-    with _reloading():
+    with reloading():
         for _ in range(3):
             assert _echo(client, *args) == args
 
 
 def test_a_mebibyte_of_arguments_arrives_also_through_reloads(client: Client) -> None:
     args = _arguments(1 << 20)
-    with _reloading():
+    with reloading():
         assert _echo(client, *args) == args
 
 

@@ -129,7 +129,7 @@ def tried(act):
         act()
         return "done"
     except OSError as error:
-        return errno.errorcode[error.errno]
+        return errno.errorcode.get(error.errno, "no answer")
 def connect(family, address):
     with socket.socket(family) as s:
         s.settimeout(2)
@@ -151,11 +151,29 @@ def test_a_job_has_no_network_but_its_own_loopback(client: Client) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("\0joblet-test")
         listener.listen()
-        got = probe(client, NETWORK)
+        got = probe(client, NETWORK, network="none")
     assert got.pop("link-local") in {"ENETUNREACH", "EADDRNOTAVAIL"}
     assert got == {
         "interfaces": ["lo"],
         "metadata": "ENETUNREACH",
+        "agent": "ECONNREFUSED",
+        "abstract": "ECONNREFUSED",
+        "packet": "EAFNOSUPPORT",
+        "raw": "EPERM",
+        "vsock": "EAFNOSUPPORT",
+    }
+
+
+@pytest.mark.parametrize("network", ["bridge", "isolated"])
+def test_b8_a_job_on_a_network_has_no_socket_that_goes_around_its_rules(client: Client, network: str) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("\0joblet-test")
+        listener.listen()
+        got = probe(client, NETWORK, network=network)
+    assert got.pop("link-local") in {"ENETUNREACH", "EADDRNOTAVAIL"}
+    assert got == {
+        "interfaces": ["lo", "eth0"],
+        "metadata": "no answer",
         "agent": "ECONNREFUSED",
         "abstract": "ECONNREFUSED",
         "packet": "EAFNOSUPPORT",
@@ -334,7 +352,7 @@ import json
 rows = [line.split() for line in open("/proc/self/mountinfo")]
 print(json.dumps([[row[4], row[5].split(",")] for row in rows]))
 """
-MOUNTED = {"/", "/dev", "/proc", "/root", "/run", "/sys", "/tmp", "/usr", "/work"}
+MOUNTED = {"/", "/dev", "/etc/resolv.conf", "/proc", "/root", "/run", "/sys", "/tmp", "/usr", "/work"}
 WRITABLE_MOUNTS = {"/dev/shm", "/run", "/tmp", "/work"}
 
 

@@ -1,6 +1,5 @@
 """The agent is killed at random moments under a mixed load: attack cases R1, R2, R3."""
 
-import os
 import random
 import threading
 import time
@@ -29,10 +28,12 @@ from tests.e2e.agent import (
     wait_for_agent,
 )
 from tests.e2e.host import in_parallel
+from tests.sizes import size
 
 pytestmark = pytest.mark.systemd
 
-KILLS = int(os.environ.get("JOBLET_TEST_KILLS", "200"))
+KILLS = size(100, 500)
+"""Two hundred in a run of ``make test``, which is on both releases."""
 PARALLEL = 8
 SECRET_PLACES = [
     Path("/var/lib/joblet/secrets"),
@@ -161,6 +162,7 @@ def _unless_refused(method: Callable[..., object], request: object) -> None:
             raise
 
 
+@pytest.mark.soak
 def test_r3_random_kills_under_a_mixed_load(client: Client) -> None:
     # Jobs of other tests may have left files in /work, which are kept.
     client.jobs.DeleteAllJobs(pb.DeleteAllJobsRequest(), timeout=DEADLINE)
@@ -239,19 +241,23 @@ def _start_many(client: Client, count: int, make: Callable[[int], str]) -> list[
 
 
 def test_r1_a_hundred_running_jobs_do_not_notice_the_kill(client: Client) -> None:
-    ids = _start_many(
-        client, 100, lambda number: f"for i in $(seq 1 40); do echo $i; sleep 0.4; done; exit {number}"
-    )
+    until_told = "i=0; until [ -e /work/go ]; do echo $((i += 1)); sleep 0.4; done; echo over $i; exit"
+    ids = _start_many(client, 100, lambda number: f"{until_told} {number}")
     before = {job_id: client.status(job_id).main_pid for job_id in ids}
     kill_agent()
     wait_for_agent(client)
     for job_id in ids:
         status = client.status(job_id)
         assert (status.status, status.main_pid) == ("RUNNING", before[job_id])
+    for job_id in ids:
+        Path(f"/var/lib/joblet/jobs/{job_id}/work/go").touch()
     for number, job_id in enumerate(ids):
         status = client.ended(job_id, within=60)
         assert status.exit_code == number
-        assert client.log(job_id) == _numbers(40)
+        log = client.log(job_id)
+        count = int(log.split()[-1])
+        assert count > 0
+        assert log == _numbers(count) + b"over %d\n" % count
 
 
 def test_r2_jobs_that_end_while_the_agent_is_down_keep_their_result(client: Client) -> None:

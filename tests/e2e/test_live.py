@@ -16,6 +16,7 @@ from tests.e2e.agent import (
     kill_agent,
     wait_for_agent,
 )
+from tests.e2e.execs import start
 from tests.e2e.host import configured, journal, refusal, rnx, rnx_json, running, shown, unit_of
 
 pytestmark = pytest.mark.systemd
@@ -93,12 +94,11 @@ def test_what_does_not_run_is_refused(client: Client) -> None:
 def test_what_waits_is_refused(client: Client) -> None:
     with configured("jobs:\n  max_concurrent: 1\n"), running(client, TICKS):
         waiting = client.run("true")
-        execute = pb.ExecInJobRequest(uuid=waiting, command="true")
         for act in (
             lambda: pause(client, waiting),
             lambda: resume(client, waiting),
             lambda: kill(client, waiting),
-            lambda: list(client.agent.ExecInJob(execute, timeout=DEADLINE)),
+            lambda: list(client.agent.ExecInJob(iter([start(waiting, "true")]), timeout=DEADLINE)),
         ):
             assert refusal(act) == ("FAILED_PRECONDITION", "JOB_NOT_RUNNING")
         client.jobs.CancelJob(pb.CancelJobRequest(uuid=waiting), timeout=DEADLINE)

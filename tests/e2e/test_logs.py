@@ -13,10 +13,12 @@ import pytest
 from joblet_agent.pb import joblet_pb2 as pb
 from tests.e2e.agent import DEADLINE, JOBS, Client, agent_stopped, command, eventually, main_pid
 from tests.e2e.host import configured, in_parallel, journal, refusal, rnx, running, unit_of
+from tests.sizes import size
 
 pytestmark = pytest.mark.systemd
 
-MIB = 1 << 20
+MIB, GB = 1 << 20, 10**9
+FOLLOWERS = size(20, 100)
 # Waits until the test lets it go on (see _go).
 WAIT = "while [ ! -e go ]; do sleep 0.02; done"
 # Bytes that text-minded loggers change: all values, lines without text, ends of lines, no end at the end.
@@ -67,16 +69,47 @@ def test_r11_both_outputs_are_in_the_order_written(client: Client) -> None:
     assert client.follow(job_id) == b"".join(b"o%d\ne%d\n" % (number, number) for number in range(1, 3001))
 
 
-def test_r11_a_line_of_64_mib_does_not_fill_the_agent(client: Client) -> None:
-    Path(f"/proc/{main_pid()}/clear_refs").write_text("5", encoding="ascii")  # its peak from now on
-    job_id = client.run("sh", "-c", f"head -c {64 * MIB} /dev/zero | tr '\\0' x")
-    assert client.follow(job_id) == b"x" * (64 * MIB)
-    assert client.ended(job_id).exit_code == 0
-    peak = Path(f"/proc/{main_pid()}/status").read_text(encoding="ascii").split("VmHWM:")[1].split()[0]
-    assert int(peak) * 1024 < 160 * MIB
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    ("block", "total"),
+    [(b"x" * MIB, size(64 * MIB, GB)), (random.Random(11).randbytes(MIB), size(256 * MIB, 10 * GB))],
+    ids=["one-line", "binary"],
+)
+def test_r11_much_output_does_not_fill_the_agent(client: Client, block: bytes, total: int) -> None:
+    """Whatever there is of it, and if all of it is one line; the reader gets every byte of it."""
+    writer = f"import os\nblock, done, total = open('block', 'rb').read(), 0, {total}\n"
+    writer += "while done < total:\n    done += os.write(1, block[done % len(block) :][: total - done])\n"
+    with configured(f"logs:\n  max_size: {2 * total}\n"):
+        client.ended(client.run("true"))  # what is needed once is there
+        _forget_peak()
+        job_id = client.run("python3", "-c", writer, uploads=[pb.FileUpload(path="block", content=block)])
+        request = pb.GetJobLogsRequest(uuid=job_id)
+        came = 0
+        twice = block * 2 + b"x" * MIB
+        for chunk in client.jobs.GetJobLogs(request, timeout=3600):
+            place = came % len(block)
+            assert (chunk.offset, chunk.payload) == (came, twice[place : place + len(chunk.payload)])
+            came += len(chunk.payload)
+        assert client.ended(job_id).exit_code == 0
+        assert came == total
+        peak = _peak()
+        print(f"{total} bytes of output: the agent's peak {peak / MIB:.0f} MiB")
+        assert peak < 160 * MIB
+        client.jobs.DeleteJob(pb.DeleteJobRequest(uuid=job_id), timeout=DEADLINE)
 
 
-def test_r11_twenty_followers_from_any_moment_get_the_same_bytes(client: Client) -> None:
+def _forget_peak() -> None:
+    Path(f"/proc/{main_pid()}/clear_refs").write_text("5", encoding="ascii")
+
+
+def _peak() -> int:
+    """Return the agent's largest resident size since _forget_peak, bytes."""
+    status = Path(f"/proc/{main_pid()}/status").read_text(encoding="ascii")
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+
+@pytest.mark.soak
+def test_r11_followers_from_any_moment_get_the_same_bytes(client: Client) -> None:
     """One more is stopped meanwhile and another one killed: neither is noticed by the others."""
     wanted = _lines(1_000_001, 2_000_000)
     script = "for i in $(seq 1 50); do seq $((980001 + i * 20000)) $((1000000 + i * 20000)); sleep 0.03; done"
@@ -88,10 +121,10 @@ def test_r11_twenty_followers_from_any_moment_get_the_same_bytes(client: Client)
         stopped.send_signal(signal.SIGSTOP)
         followers = _Followers(client, job_id)
         _go(job_id)
-        followers.start(20)
+        followers.start(FOLLOWERS)
         killed.kill()
         assert client.ended(job_id, within=60).status == "COMPLETED"
-        assert followers.results() == [b"ready\n" + wanted] * 20
+        assert followers.results() == [b"ready\n" + wanted] * FOLLOWERS
         stopped.send_signal(signal.SIGCONT)
         assert stopped.communicate(timeout=60)[0] == wanted
         assert stopped.returncode == 0
@@ -122,7 +155,7 @@ class _Followers:
             thread = threading.Thread(target=self._follow)
             thread.start()
             self._threads.append(thread)
-            time.sleep(random.random() * 0.15)
+            time.sleep(random.random() * 3 / count)
 
     def _follow(self) -> None:
         self._got.append(self._client.follow(self._job_id))
@@ -248,6 +281,43 @@ def test_the_journal_has_the_lines_and_cannot_be_forged(client: Client) -> None:
     assert {record["SYSLOG_IDENTIFIER"] for record in records} == {"copied"}
     assert {record["_SYSTEMD_UNIT"] for record in records} == {"joblet-agent.service"}
     assert "[2Jcleared" in command("journalctl", "--no-pager", "-u", unit_of(job_id)).stdout
+
+
+# What the protocols of the journal and of syslog would take for fields, for lengths, and for an importance.
+FORGED = (
+    b"MESSAGE\n\x06\0\0\0\0\0\0\0forged\nJOBLET_EVENT=audit\nJOBLET_JOB_ID=other\n"
+    b"\nPRIORITY=0\n_SYSTEMD_UNIT=sshd.service\n<0>panic\n<165>1 2026-01-31T12:00:00Z host sshd 1 - - text\n"
+    b"nul\0JOBLET_EVENT=audit\r\n\xff\xfe\x80 no utf-8\n\x1b]0;title\x07\x9b2J\xe2\x80\xae turned\n"
+    + b"x" * 40_000
+    + b"\nlast"
+)
+
+
+def test_no_output_of_a_job_becomes_a_field(client: Client) -> None:
+    begun = int(time.time())
+    job_id = client.run("cat", "forged", uploads=[pb.FileUpload(path="forged", content=FORGED)])
+    client.ended(job_id)
+    assert client.log(job_id) == FORGED
+    records = eventually(
+        lambda: _copied(job_id), lambda records: bool(records) and records[-1]["MESSAGE"] == "last"
+    )
+    assert len(records) == len(FORGED.split(b"\n"))
+    for record in records:
+        assert {name: record[name] for name in record if name.startswith("JOBLET_")} == {
+            "JOBLET_JOB_ID": job_id
+        }
+        assert (record["PRIORITY"], record["_SYSTEMD_UNIT"]) == ("6", "joblet-agent.service")
+        assert str(record["MESSAGE"]).isprintable()
+    told = [str(record["MESSAGE"])[:48] for record in records]
+    assert told[7:11] == [
+        "<0>panic",
+        "<165>1 2026-01-31T12:00:00Z host sshd 1 - - text",
+        "nul\\x00JOBLET_EVENT=audit",
+        "\\xff\\xfe\\x80 no utf-8",
+    ]
+    assert told[11] == "\\x1b]0;title\\x07\\x9b2J\\u202e turned"
+    for forged in ("JOBLET_JOB_ID=other", "PRIORITY=0"):
+        assert journal(f"--since=@{begun}", "_SYSTEMD_UNIT=joblet-agent.service", forged) == []
 
 
 def test_the_journal_says_how_much_it_does_not_have(client: Client) -> None:

@@ -49,6 +49,22 @@ def test_a_busy_job_is_sampled_until_it_ends(client: Client) -> None:
     assert list(client.jobs.StreamJobMetrics(pb.StreamJobMetricsRequest(job_uuid=job_id), timeout=60)) == []
 
 
+def test_the_status_of_a_running_job_tells_what_it_uses_now(client: Client) -> None:
+    with configured("metrics:\n  enabled: false\n"), running(client, BUSY) as job_id:
+        before = client.status(job_id)
+        assert not before.HasField("usage")
+        later = eventually(
+            lambda: client.status(job_id).metrics, lambda now: now.cpu_usec > before.metrics.cpu_usec
+        )
+        assert later.job_uuid == job_id
+        assert later.cpu_percent > 0
+        assert rnx_json("status", job_id, "--json")["metrics"]["cpuUsec"] >= later.cpu_usec
+        assert b"Resource Usage:\n  CPU Time: " in rnx("status", job_id).stdout
+        client.jobs.StopJob(pb.StopJobRequest(uuid=job_id), timeout=DEADLINE)
+    ended = client.ended(job_id)
+    assert (ended.HasField("metrics"), ended.HasField("usage")) == (False, True)
+
+
 ENDS: dict[str, Callable[[Client], str]] = {
     "at once": lambda client: client.run("true"),
     "with a status": lambda client: client.run("sh", "-c", "exit 3"),

@@ -1,11 +1,12 @@
 """What docs/operations.md promises to those who look after a host: who gets in, what shows, what survives."""
 
 import json
+import re
 
 import pytest
 
 from tests.e2e.agent import Client, command, eventually, main_pid
-from tests.e2e.host import AGENT, CONFIG, unit_of
+from tests.e2e.host import AGENT, CONFIG, configured, running, shown, unit_of
 
 pytestmark = pytest.mark.systemd
 
@@ -43,11 +44,45 @@ def test_reloads_of_systemd_change_nothing(client: Client) -> None:
     assert main_pid() == agent
 
 
+OF_THE_MOMENT = re.compile(
+    r".*(Timestamp|USec|Current|Peak|NSec|Bytes|Packets|Operations|Available).*|NFileDescriptorStore|ExecStart.*"
+)
+
+
+def test_r8_a_unit_is_read_back_as_it_was_made(client: Client) -> None:
+    """systemd writes transient units into files, and does not know everything again that it writes."""
+    with configured("profiles:\n  privileged: true\nlimits:\n  unenforced: accept\n"):
+        for profile in ("default", "strict", "privileged"):
+            before, after = _before_and_after_a_reload(client, profile)
+            assert (after["LoadState"], after["NeedDaemonReload"]) == ("loaded", "no")
+            changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+            assert {name for name in changed if not OF_THE_MOMENT.fullmatch(name)} == set()
+
+
+def _before_and_after_a_reload(client: Client, profile: str) -> list[dict[str, str]]:
+    script = "echo ready; exec sleep 1000"
+    with running(
+        client,
+        script,
+        profile=profile,
+        max_memory=64,
+        timeout="1h",
+        nice=3,
+        secret_files={"key": b"x"},
+        work_size=1 << 20,
+    ) as job_id:
+        read = [shown(unit_of(job_id))]
+        command("systemctl", "daemon-reload")
+        read.append(shown(unit_of(job_id)))
+    return read
+
+
 def test_the_tools_of_systemd_show_a_job(client: Client) -> None:
     job_id = client.run("sh", "-c", "echo from the job; sleep 1000", name="web")
     unit = unit_of(job_id)
     assert "Joblet job web" in command("systemctl", "status", "--no-pager", unit).stdout
-    assert "sleep 1000" in command("systemd-cgls", "--no-pager", "-u", "joblet-jobs.slice").stdout
+    tree = ("systemd-cgls", "--no-pager", "-u", "joblet-jobs.slice")
+    eventually(lambda: command(*tree).stdout, lambda shown: "sleep 1000" in shown)
 
     def copied(*match: str) -> list[dict[str, str]]:
         lines = command("journalctl", "--output=json", *match).stdout.splitlines()

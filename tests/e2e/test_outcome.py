@@ -337,6 +337,7 @@ NOT_COMPARED = (
     "Id Names InvocationID MainPID ExecMainPID ControlGroup ControlGroupId FragmentPath RemainAfterExit"
     " EnvironmentFiles Environment ExecStart ExecStartEx After CollectMode StandardInput StandardOutput"
     " StandardError StandardInputFileDescriptorName StandardOutputFileDescriptorName Refs"
+    " User UID GID SetLoginEnvironment DropInPaths"
 )
 MEASURED = ("Timestamp", "TimestampMonotonic", "CPUUsageNSec", "TasksCurrent")
 TOLD = "env | sort; id; pwd; hostname; grep -E '^(Cap|NoNew|Sec)' /proc/self/status; ls / /dev; ulimit -a"

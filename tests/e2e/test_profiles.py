@@ -12,7 +12,7 @@ import pytest
 from joblet_agent.pb import joblet_pb2 as pb
 from tests.e2e.agent import Client, command, wait_for_agent
 from tests.e2e.host import AGENT, CONFIG, configured, refusal, rnx, rnx_json, shown, unit_of
-from tests.e2e.inside import DENIED_CALLS, probe, running
+from tests.e2e.inside import DENIED_CALLS, probe, processes, running
 
 pytestmark = pytest.mark.systemd
 
@@ -134,7 +134,7 @@ def test_a_privileged_job_is_root_in_namespaces_of_its_own(client: Client) -> No
     assert shared == []
     assert len(got["processes"]) == 2
     assert got["devices"] == sorted(entry.name for entry in Path("/dev").iterdir() if entry.is_block_device())
-    assert (got["interfaces"], got["mounted"], got["sys"]) == (["lo"], 0, True)
+    assert (got["interfaces"], got["mounted"], got["sys"]) == (["lo", "eth0"], 0, True)
     assert got["written"] == ["Read-only file system", "Read-only file system", "done", "done"]
     assert (got["owner"], got["names"]) == (0, ["root", "/work"])
     assert "/joblet-jobs.slice/joblet-job-" in got["group"]
@@ -257,7 +257,8 @@ def test_the_agents_namespaces_are_the_hosts(client: Client) -> None:
     own = {kind: os.readlink(f"/proc/{pid}/ns/{kind}") for kind in ("net", "ipc", "uts")}
     assert own == {kind: os.readlink(f"/proc/1/ns/{kind}") for kind in own}
     with running(client, "sh", "-c", f"echo ready; {WAITING}") as job_id:
-        told = command("systemctl", "show", "-P", "ExecStart", unit_of(job_id)).stdout
+        launcher, *_ = processes(job_id)
+        told = Path(f"/proc/{launcher}/environ").read_text(encoding="utf-8")
     assert all(namespace in told for namespace in own.values())
     assert json.dumps(sorted(own)) == '["ipc", "net", "uts"]'
 

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import grpc
 import pytest
@@ -25,18 +26,20 @@ from tests.e2e.agent import (
     wait_for_agent,
 )
 from tests.e2e.host import AGENT, changed_record, configured, journal, refusal, running, shown, unit_of
+from tests.sizes import size
 
 pytestmark = pytest.mark.systemd
 
 WAIT = "while [ ! -e go ]; do sleep 0.02; done"
 BUS = ("dbus.socket", "dbus.service")
+FIELD_FILES = Path("/run/systemd/units")
 UPSETS = [
     ("systemctl", "daemon-reload"),
     ("systemctl", "daemon-reexec"),
     ("systemctl", "restart", "dbus.service"),
     ("systemctl", "restart", "systemd-journald.service"),
 ]
-ROUNDS = 32
+ROUNDS = size(32, 1000)
 
 
 def _go(job_id: str) -> None:
@@ -121,6 +124,7 @@ def _load(workers: int) -> Iterator[_Load]:
             thread.join(timeout=60)
 
 
+@pytest.mark.soak
 def test_r8_upsets_of_systemd_bus_and_journal_lose_and_double_nothing(client: Client) -> None:
     pid = main_pid()
     with _load(workers=3) as load:
@@ -208,3 +212,23 @@ def test_r3_a_full_queue_refuses(client: Client) -> None:
         wait_for_agent(client)
         assert [client.status(job_id).queue_position for job_id in waiting] == [1, 2]
         assert refusal(lambda: client.run("true")) == ("RESOURCE_EXHAUSTED", "QUEUE_FULL")
+
+
+def _field_files(job_id: str) -> list[str]:
+    return [file.name for file in FIELD_FILES.glob(f"log-extra-fields:*{job_id}*")]
+
+
+def test_r13_systemd_keeps_nothing_of_a_job_that_has_ended(client: Client) -> None:
+    with running(client, f"echo ready; {WAIT}") as job_id:
+        assert _field_files(job_id) == [f"log-extra-fields:{unit_of(job_id)}"]
+        _go(job_id)
+        eventually(lambda: _field_files(job_id), lambda files: not files)
+
+
+def test_r13_systemd_keeps_nothing_of_a_job_that_ended_while_the_agent_was_away(client: Client) -> None:
+    with running(client, f"echo ready; {WAIT}") as job_id:
+        with agent_stopped():
+            _go(job_id)
+            eventually(lambda: shown(unit_of(job_id))["SubState"], lambda state: state != "running")
+        wait_for_agent(client)
+        eventually(lambda: _field_files(job_id), lambda files: not files)

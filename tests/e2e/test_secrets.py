@@ -218,7 +218,7 @@ def test_c3_a_refused_request_does_not_tell_its_secrets(client: Client) -> None:
         {"secret_files": {"key": secret.text.encode() * 30_000}},
         {"command": "", **secret.fields},
         {"volumes": ["x"], **secret.fields},
-        {"schedule": "daily", **secret.fields},
+        {"schedule": "*-02-30", **secret.fields},
     ):
         with pytest.raises(grpc.RpcError) as caught:
             client.jobs.RunJob(pb.RunJobRequest(**{"command": "true", **fields}), timeout=30)

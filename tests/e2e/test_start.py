@@ -1,13 +1,14 @@
 """With what a job starts: variables, open files, directory. Attack cases A8, B2."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from joblet_agent.pb import joblet_pb2 as pb
-from tests.e2e.agent import JOBS, Client, eventually
+from tests.e2e.agent import DEADLINE, JOBS, Client, eventually, kill_agent
 from tests.e2e.host import configured, refusal
 from tests.e2e.inside import probe, processes, running
 
@@ -19,7 +20,7 @@ WAITING = "exec sleep 1000"
 def test_a_job_starts_with_the_documented_variables_only(client: Client) -> None:
     job_id = client.run("cat", "/proc/self/environ", environment={"MINE": "1", "LANG": "de"})
     client.ended(job_id)
-    assert _variables(client.log(job_id)) == {
+    assert variables(client.log(job_id)) == {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "HOME": "/work",
         "USER": "job",
@@ -31,7 +32,7 @@ def test_a_job_starts_with_the_documented_variables_only(client: Client) -> None
     }
 
 
-def _variables(environ: bytes) -> dict[str, str]:
+def variables(environ: bytes) -> dict[str, str]:
     entries = environ.decode().removesuffix("\0").split("\0")
     return dict(entry.split("=", 1) for entry in entries)
 
@@ -76,15 +77,44 @@ def test_b2_only_the_three_standard_files_are_open(client: Client) -> None:
 
 def test_b2_only_the_three_standard_files_are_open_after_waiting(client: Client) -> None:
     with (
-        configured("jobs:\n  max_concurrent: 1\n"),
+        configured("jobs:\n  max_concurrent: 1\nprofiles:\n  privileged: true\n"),
         running(client, "sh", "-c", f"echo ready; {WAITING}") as first,
     ):
         second = client.run("python3", "-I", "-c", OPEN_FILES)
+        third = client.run("python3", "-I", "-c", OPEN_FILES, profile="privileged")
         assert client.status(second).status == "PENDING"
         client.jobs.StopJob(pb.StopJobRequest(uuid=first, force=True), timeout=30)
         assert client.ended(second).status == "COMPLETED"
-        text = client.log(second).decode()
+        assert client.ended(third).status == "COMPLETED"
+        text, of_root = client.log(second), client.log(third)
     _check_open_files(json.loads(text))
+    assert set(json.loads(of_root)["open"]) == {"0", "1", "2"}
+
+
+def test_b2_only_the_three_standard_files_are_open_in_a_strict_job(client: Client) -> None:
+    _check_open_files(probe(client, OPEN_FILES, profile="strict"))
+
+
+def test_b2_only_the_three_standard_files_are_open_when_an_agent_starts_what_it_found(client: Client) -> None:
+    due = (datetime.now(UTC) + timedelta(seconds=2)).isoformat()
+    job_id = client.run("python3", "-I", "-c", OPEN_FILES, schedule=due)
+    kill_agent()
+    assert client.ended(job_id).status == "COMPLETED", client.log(job_id)
+    _check_open_files(json.loads(client.log(job_id)))
+
+
+def test_b2_only_the_three_standard_files_are_open_in_a_recurring_job(client: Client) -> None:
+    request = pb.RunJobRequest(command="python3", args=["-I", "-c", OPEN_FILES], schedule="*:*:*")
+    schedule = client.jobs.RunJob(request, timeout=DEADLINE).schedule_uuid
+    shown = pb.GetScheduleRequest(uuid=schedule)
+    try:
+        first = eventually(
+            lambda: client.agent.GetSchedule(shown, timeout=DEADLINE).schedule.last_job_uuid, bool
+        )
+    finally:
+        client.agent.RemoveSchedule(pb.RemoveScheduleRequest(uuid=schedule), timeout=DEADLINE)
+    assert client.ended(first).status == "COMPLETED", client.log(first)
+    _check_open_files(json.loads(client.log(first)))
 
 
 DIRECTORIES_OF_OTHERS = [
@@ -103,7 +133,9 @@ DIRECTORIES_OF_OTHERS = [
 @pytest.mark.parametrize("work_dir", DIRECTORIES_OF_OTHERS)
 def test_b2_no_working_directory_of_whoever_starts_the_job(client: Client, work_dir: str) -> None:
     before = set(JOBS.iterdir())
-    assert refusal(lambda: client.run("pwd", work_dir=work_dir)) == ("INVALID_ARGUMENT", "BAD_WORK_DIR")
+    for when in ("", "2030-01-01T00:00:00Z", "daily"):
+        refused = refusal(lambda: client.run("pwd", work_dir=work_dir, schedule=when))  # noqa: B023
+        assert refused == ("INVALID_ARGUMENT", "BAD_WORK_DIR")
     assert set(JOBS.iterdir()) == before
 
 
@@ -126,20 +158,21 @@ HOSTILE = {
 }
 
 
-def test_a8_variables_of_the_job_act_on_the_job_only(client: Client) -> None:
+@pytest.mark.parametrize("given", ["environment", "secret_environment"])
+def test_a8_variables_of_the_job_act_on_the_job_only(client: Client, given: str) -> None:
     script = f"cat /proc/self/environ; printf '\\0ready\\n'; {WAITING}"
     script = script.replace("cat", "/usr/bin/cat").replace("sleep", "/usr/bin/sleep")
-    with running(client, "/bin/sh", "-c", script, environment=HOSTILE) as job_id:
+    with running(client, "/bin/sh", "-c", script, **{given: HOSTILE}) as job_id:
         launcher, init, own = processes(job_id)
         eventually(lambda: _maps(own), lambda maps: "/sleep" in maps)
         assert "libresolv" in _maps(own)
         for pid in (launcher, init):
             assert "libresolv" not in _maps(pid)
-            names = _variables(Path(f"/proc/{pid}/environ").read_bytes()).keys()
+            names = variables(Path(f"/proc/{pid}/environ").read_bytes()).keys()
             assert not names & (HOSTILE.keys() - {"PATH", "HOME", "JOBLET_ENV_LD_PRELOAD"})
-            assert _variables(Path(f"/proc/{pid}/environ").read_bytes()).get("PATH") != "/work"
+            assert variables(Path(f"/proc/{pid}/environ").read_bytes()).get("PATH") != "/work"
         assert client.status(job_id).status == "RUNNING"
-        got = _variables(client.log(job_id).split(b"\0ready\n")[0])
+        got = variables(client.log(job_id).split(b"\0ready\n")[0])
     assert {name: got.get(name) for name in HOSTILE} == HOSTILE
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import grpc
@@ -16,13 +17,15 @@ import pytest
 
 from joblet_agent.pb import joblet_pb2 as pb
 from tests.e2e.agent import JOBS, Client, command, eventually, kill_agent, main_pid, wait_for_agent
-from tests.e2e.host import STATE, configured, refusal, rnx
+from tests.e2e.host import STATE, configured, refusal
 from tests.e2e.uploading import PIECE, entry, send, uploaded
+from tests.sizes import size
 
 pytestmark = pytest.mark.systemd
 
 UPLOADS = STATE / "uploads"
 GIBIBYTE = 1 << 30
+LARGE = size(GIBIBYTE, 10 * GIBIBYTE)
 
 
 def _digest(content: bytes) -> bytes:
@@ -173,39 +176,63 @@ def test_c5_kill_9_while_jobs_with_files_are_accepted_leaves_whole_jobs(client: 
             assert status.reason in {"start-failed", "lost"}, status
 
 
-def test_an_upload_costs_the_agent_no_memory(client: Client) -> None:
-    """A gibibyte goes in, and the agent grows by a small part of it."""
+@pytest.mark.soak
+def test_an_upload_costs_the_agent_no_memory(scratch: Path, client: Client) -> None:
+    """A gibibyte, or ten, goes in and out again, and the agent grows by a small part of it."""
     uploaded(client, {"a": bytes(8 << 20)})  # what is needed once is there
-    before = _resident()
-    peak = _Peak()
+    before = _resident(main_pid())
+    peak = _Peak(main_pid())
     piece, digest = os.urandom(PIECE), hashlib.sha256()
 
     def chunks() -> Iterator[pb.UploadChunk]:
-        yield pb.UploadChunk(entry=entry("big", GIBIBYTE))
-        for offset in range(0, GIBIBYTE, PIECE):
+        yield pb.UploadChunk(entry=entry("big", LARGE))
+        for offset in range(0, LARGE, PIECE):
             digest.update(piece)
             yield pb.UploadChunk(offset=offset, content=piece)
-        yield pb.UploadChunk(offset=GIBIBYTE, sha256=digest.digest())
+        yield pb.UploadChunk(offset=LARGE, sha256=digest.digest())
 
     with peak:
-        reply = send(client, chunks())
-    assert (reply.total_bytes, reply.file_count) == (GIBIBYTE, 1)
+        reply = send(client, chunks(), timeout=3600)
+    assert (reply.total_bytes, reply.file_count) == (LARGE, 1)
     assert peak.resident - before < 64 << 20, (before, peak.resident)
     with peak:
         job_id = client.run("stat", "-c", "%s %U", "big", upload_id=reply.upload_id)
         assert client.ended(job_id).status == "COMPLETED"
-        done = rnx("job", "download", job_id, "big", "-o", "/dev/shm/big")
-        assert done.returncode == 0, done.stderr
-    Path("/dev/shm/big").unlink()
+        assert _child_peak("rnx", "job", "download", job_id, "big", "-o", str(scratch / "big")) < 128 << 20
+    assert (scratch / "big").stat().st_size == LARGE
     assert peak.resident - before < 64 << 20, (before, peak.resident)
     client.jobs.DeleteJob(pb.DeleteJobRequest(uuid=job_id), timeout=30)
+    with peak:
+        assert _child_peak("rnx", "run", "-q", "--name=large", f"--upload={scratch}/big", "true") < 128 << 20
+    for job in client.by_name("large"):
+        client.ended(job.uuid)
+        client.jobs.DeleteJob(pb.DeleteJobRequest(uuid=job.uuid), timeout=30)
+    print(f"{LARGE} bytes of upload: the agent's peak {peak.resident >> 20} MiB, {before >> 20} before")
+    assert peak.resident - before < 64 << 20, (before, peak.resident)
+
+
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """A directory on disk, as others may be in memory; and the agent keeps large files of ended jobs."""
+    with configured("retention:\n  work_size: 64GiB\n"), TemporaryDirectory(dir="/var/tmp") as directory:
+        yield Path(directory)
+
+
+def _child_peak(*words: str) -> int:
+    """Run a command, which must succeed; return its largest resident size in bytes."""
+    # Not what wait4(2) tells: that is never less than what this process had when it started the command.
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL) as process, _Peak(process.pid) as peak:
+        assert process.wait() == 0
+    print(f"{words[1]}: peak {peak.resident >> 20} MiB")
+    return peak.resident
 
 
 class _Peak:
-    """The largest resident size of the agent within a block, sampled."""
+    """The largest resident size of a process within a block, sampled; in bytes."""
 
-    def __init__(self) -> None:
+    def __init__(self, pid: int) -> None:
         self.resident = 0
+        self._pid = pid
         self._over = threading.Event()
 
     def __enter__(self) -> "_Peak":
@@ -220,12 +247,16 @@ class _Peak:
 
     def _watch(self) -> None:
         while not self._over.wait(0.05):
-            self.resident = max(self.resident, _resident())
+            self.resident = max(self.resident, _resident(self._pid))
 
 
-def _resident() -> int:
-    lines = Path(f"/proc/{main_pid()}/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))
+def _resident(pid: int) -> int:
+    """Return the resident size of a process, 0 if it is gone."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS"):
+                return int(line.split()[1]) * 1024
+    return 0
 
 
 @contextmanager

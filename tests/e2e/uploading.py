@@ -14,16 +14,16 @@ def entry(path: str, size: int = 0, **fields: Any) -> pb.UploadEntry:
     return pb.UploadEntry(path=path, size=size, **fields)
 
 
-def chunks_of(path: str, content: bytes) -> Iterator[pb.UploadChunk]:
+def chunks_of(path: str, content: bytes, **fields: Any) -> Iterator[pb.UploadChunk]:
     """The messages of one file."""
-    yield pb.UploadChunk(entry=entry(path, len(content)))
+    yield pb.UploadChunk(entry=entry(path, len(content), **fields))
     for offset in range(0, len(content), PIECE):
         yield pb.UploadChunk(offset=offset, content=content[offset : offset + PIECE])
     yield pb.UploadChunk(offset=len(content), sha256=hashlib.sha256(content).digest())
 
 
-def send(client: Client, chunks: Iterator[pb.UploadChunk]) -> pb.UploadReply:
-    reply: pb.UploadReply = client.agent.UploadFiles(chunks, timeout=120)
+def send(client: Client, chunks: Iterator[pb.UploadChunk], timeout: float = 120) -> pb.UploadReply:
+    reply: pb.UploadReply = client.agent.UploadFiles(chunks, timeout=timeout)
     return reply
 
 

@@ -17,6 +17,9 @@ class FakeHost(HostFacts):
         self.write("sys/fs/cgroup/cgroup.controllers", ALL_CONTROLLERS)
         self.write("proc/self/mountinfo", "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n")
 
+    def has_address(self, address: str) -> bool:
+        return address in {"0.0.0.0", "::", "127.0.0.1", "::1", "192.0.2.1", "2001:db8::1"}
+
     def write(self, name: str, text: str) -> None:
         """Let the file say this."""
         path = self.root / name

@@ -17,7 +17,15 @@ class MemoryJobStore:
         self.events = MemoryEventLog(self.records)
 
     async def save(self, *records: JobRecord) -> None:
+        self.refuse()
+        self.put(*records)
+
+    def refuse(self) -> None:
+        """Raise what a save raises now; beside ``put`` for stores that save jobs with something else."""
         self._check()
+
+    def put(self, *records: JobRecord) -> None:
+        """What a save does, in one step: nobody sees half of it."""
         self.events.saved(*records)
         self.records |= {record.id: record for record in records}
 
@@ -96,5 +104,7 @@ def _is_wanted(record: JobRecord, wanted: JobFilter) -> bool:
         (not wanted.states or record.state in wanted.states)
         and record.id.startswith(wanted.id_prefix)
         and wanted.name in {"", record.spec.name}
-        and wanted.schedule_id in {"", record.schedule_id}
+        and record.schedule_id.startswith(wanted.schedule_prefix)
+        and wanted.workflow_id in {"", record.workflow_id}
+        and (wanted.created_since is None or record.created_at >= wanted.created_since)
     )

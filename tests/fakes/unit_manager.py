@@ -20,9 +20,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from joblet_agent.errors import HostUnavailable, LaunchFailed, NotFound
-from joblet_agent.model.job import Explanation, JobId
+from joblet_agent.model.ids import JobId, WorkflowId
+from joblet_agent.model.job import Explanation
 from joblet_agent.ports import Accounted, LaunchPlan, UnitListener, UnitPhase, UnitStatus
 from tests.fakes.invocations import FakeInvocations
+from tests.fakes.workflow_slices import FakeWorkflowSlices
 
 STARTED_AT = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 ENDED_AT = datetime(2026, 3, 1, 12, 45, tzinfo=UTC)
@@ -55,6 +57,7 @@ class FakeUnitManager:
         self.limits: dict[JobId, dict[str, object]] = {}
         """What was changed of the limits of units that run."""
         self.refuses_limits = False
+        self.slices = FakeWorkflowSlices(self._end_workflow)
         self._journal = journal or FakeInvocations()
         self._listener: UnitListener = _nobody
         self._resync: Callable[[], None] = _nothing
@@ -69,6 +72,10 @@ class FakeUnitManager:
             await self.holds_starts.wait()
         self._called("start", plan.job_id)
         command = plan.spec.command
+        if self.is_host_stopping:
+            raise LaunchFailed(
+                "systemd refused StartTransientUnit: the transaction is destructive", reason="SYSTEMD_REFUSED"
+            )
         if command == "refused":
             raise LaunchFailed("systemd refused StartTransientUnit: no", reason="SYSTEMD_REFUSED")
         if plan.job_id in self.units:
@@ -140,8 +147,11 @@ class FakeUnitManager:
         self._called("accounted", job_id)
         return self.accounts.get(job_id, Accounted())
 
-    def control_group(self, job_id: JobId) -> Path:
-        return self.cgroups / self.unit_name(job_id)
+    def control_group(self, job_id: JobId, workflow_id: str = "") -> Path:
+        group = (
+            self.cgroups / self.slices.slice_name(WorkflowId(workflow_id)) if workflow_id else self.cgroups
+        )
+        return group / self.unit_name(job_id)
 
     async def tell_failure(self, job_id: JobId) -> None:
         self._called("hook", job_id)
@@ -193,6 +203,7 @@ class FakeUnitManager:
     def reboot(self) -> None:
         """Nothing runs any more, and nobody is told."""
         self.units.clear()
+        self.slices.titles.clear()
 
     def adopt(self, status: UnitStatus, command: str = "sleep") -> None:
         """Let there be a unit that this manager was not asked for."""
@@ -215,6 +226,8 @@ class FakeUnitManager:
         self.starts.append(job_id)
         self.commands[job_id] = command
         self.plans[job_id] = plan
+        if plan.workflow_id:
+            self.slices.titles.setdefault(WorkflowId(plan.workflow_id), "")
         starting = UnitStatus(job_id, UnitPhase.STARTING, invocation_id=f"{len(self.starts):032x}")
         self._tell(starting)
         if plan.launch_report.parent.exists():  # unless the agent has let go of it meanwhile
@@ -229,6 +242,13 @@ class FakeUnitManager:
             case "missing":
                 plan.launch_report.write_text(f"{_LAUNCHED}2 No such file or directory\n", encoding="utf-8")
                 self.end(job_id, "exited", 127, "exit-code")
+
+    def _end_workflow(self, workflow_id: WorkflowId) -> None:
+        for job_id, status in list(self.units.items()):
+            if job_id in self.plans and self.plans[job_id].workflow_id == workflow_id:
+                if status.phase in _RUNNING_PHASES:
+                    self.end(job_id, "killed", _SIGTERM)
+                self.units.pop(job_id, None)
 
     def _known(self, job_id: JobId) -> UnitStatus:
         if job_id not in self.units:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -12,14 +13,20 @@ _SUMMARY = re.compile(r"^(=+ )?\d+ (passed|failed|skipped|errors?|xfailed|xpasse
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Numbers of tests; a part that counts nothing is one test."""
+    """Numbers of tests, and what is told of each that failed; a part that counts nothing is one test."""
 
     passed: int = 0
     failed: int = 0
     skipped: int = 0
+    failures: tuple[str, ...] = ()
 
     def __add__(self, other: Outcome) -> Outcome:
-        return Outcome(self.passed + other.passed, self.failed + other.failed, self.skipped + other.skipped)
+        return Outcome(
+            self.passed + other.passed,
+            self.failed + other.failed,
+            self.skipped + other.skipped,
+            self.failures + other.failures,
+        )
 
     def __str__(self) -> str:
         skipped = f", {self.skipped} skipped" if self.skipped else ""
@@ -40,8 +47,8 @@ def is_summary(line: str) -> bool:
     return _SUMMARY.match(line) is not None
 
 
-def of_pytest(summary: str | None, status: int) -> Outcome:
-    """Read pytest's last line.
+def of_pytest(summary: str | None, status: int, failures: Sequence[str] = ()) -> Outcome:
+    """Read pytest's last line; ``failures`` are what it told of single tests.
 
     A run that found no test, or that ended badly without counting a failure, has failed.
     """
@@ -56,9 +63,10 @@ def of_pytest(summary: str | None, status: int) -> Outcome:
                 counts["failed"] += int(number)
     if status != 0 and not counts["failed"]:
         counts["failed"] = 1
-    return Outcome(**counts)
+        failures = (*failures, f"no test is counted as failed, but the exit status is {status}")
+    return Outcome(**counts, failures=tuple(failures))
 
 
 def of_command(status: int) -> Outcome:
     """A command that only has an exit status."""
-    return Outcome(passed=1) if status == 0 else Outcome(failed=1)
+    return Outcome(passed=1) if status == 0 else Outcome(failed=1, failures=(f"the exit status is {status}",))

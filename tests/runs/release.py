@@ -1,6 +1,6 @@
-"""``python3 -m tests.runs.release RELEASE``: install the package as a user would, run the tests beside it.
+"""``python3 -m tests.runs.release RELEASE``: install the package as a user would, run all tests.
 
-All of them but the host's: the unit tests too, as Debian's libraries are others than the host's.
+The package's own, then all but the host's: the unit tests too, as Debian's libraries are others.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.testbed import CHECKOUT, Machine, Release, TestbedError, boot, unwind_on_sigterm
+from tests.runs import failures
+from tests.runs.smoke import run_package_tests
+from tests.testbed import CHECKOUT, Machine, Release, TestbedError, boot, mirror, unwind_on_sigterm
 from tests.testbed.install import TESTS, install_package, push_tests
 
 FOLDERS = ("tests/unit", "tests/contract", "tests/integration", "tests/e2e")
@@ -18,28 +20,31 @@ LOGS = CHECKOUT / "dist" / "logs"
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the release's tests; the exit status is pytest's."""
+    """Run the release's tests; the exit status is pytest's, or 1 if only the package's own have failed."""
     unwind_on_sigterm()
     release = Release(argv[0])
     try:
         with boot(release) as machine:
             install_package(machine)
+            is_broken = run_package_tests(machine).failed > 0  # first: nobody has touched anything yet
             push_tests(machine)
-            status = _pytest(machine)
+            with mirror.serving(machine):
+                status = _pytest(machine) or int(is_broken)
             if status:
-                _save_journal(machine)
+                save_journal(machine)
             return status
     except TestbedError as error:
         print(f"{release.value}: {error}", flush=True)
+        failures.tell(str(error))
         return 1
 
 
 def _pytest(machine: Machine) -> int:
     # Native tracebacks: Debian 12's Python 3.11.2 cannot always parse sources for pytest's own
     # (SystemError, "AST constructor recursion depth mismatch"), which ends the whole run.
-    command = ["python3", "-m", "pytest", "-p", "no:cacheprovider", "--tb=native"]
+    command = ["python3", "-m", "pytest", "-p", "no:cacheprovider", "--tb=native", "--durations=40"]
     folders = [folder for folder in FOLDERS if (CHECKOUT / folder).is_dir()]
-    marks = ("-m", "not vm and not compat and not testbed")
+    marks = ("-m", "not vm and not compat and not testbed and not exhaustive")
     words = (*command, *marks, *folders)
     with machine.popen(*words, cwd=TESTS, stdout=None, stderr=subprocess.STDOUT) as process:
         try:
@@ -49,7 +54,8 @@ def _pytest(machine: Machine) -> int:
             process.terminate()
 
 
-def _save_journal(machine: Machine) -> None:
+def save_journal(machine: Machine) -> None:
+    """Keep what the machine's journal says; machines leave nothing behind."""
     LOGS.mkdir(parents=True, exist_ok=True)
     log: Path = LOGS / f"{machine.release.value}.log"
     log.write_text(machine.run("journalctl", "--no-pager", "--output=short-precise").stdout, encoding="utf-8")

@@ -9,16 +9,16 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
 
-from tests.runs import outcome
+from tests.runs import failures, outcome
 from tests.runs.outcome import Outcome, PartResult
-from tests.testbed import CHECKOUT, Release, TestbedError, host, unwind_on_sigterm
+from tests.testbed import CHECKOUT, DEBIAN, Release, TestbedError, host, unwind_on_sigterm
 from tests.testbed.install import build_packages
 
 # Where the parts that run on the host find their tests.
@@ -37,17 +37,24 @@ def main() -> int:
             result = run()
         except TestbedError as error:
             print(f"{name}: {error}", flush=True)
-            result = Outcome(failed=1)
+            result = Outcome(failed=1, failures=(str(error).partition("\n")[0],))
         results.append(PartResult(name, result, timedelta(seconds=time.monotonic() - started)))
         return result
 
     part("lint", lambda: _make("lint"))
-    part("unit tests", lambda: _host_pytest("not systemd and not testbed", *HOST_TESTS))
+    part(
+        "unit tests",
+        lambda: _host_pytest("not systemd and not testbed", *HOST_TESTS, workers="auto", by="worksteal"),
+    )
     part("testbed", lambda: _host_pytest("testbed", "tests/testbed"))
-    if part("package", _build).failed == 0:
+    if part("build", _build).failed == 0:
+        part("package", lambda: _host_pytest("package", "tests/package", workers="auto", by="loadfile"))
         part("published clients", lambda: _host_pytest("compat", "tests/compat"))
-        results += _in_machines()
+        # Two at once, as a machine has two processors at least: more take no less time, and what a test waits
+        # for comes late then. The virtual machine has two of its own, the fleet ten machines.
+        results += _together({f"Debian {release.value}": _release_command(release) for release in DEBIAN})
         part("virtual machine", lambda: _host_pytest("vm", "tests/vm"))
+        part("fleet", lambda: _host_pytest("fleet", "tests/fleet"))
     _print_summary(results)
     return 1 if any(result.outcome.failed for result in results) else 0
 
@@ -64,32 +71,36 @@ def _build() -> Outcome:
     return Outcome(passed=1)
 
 
-def _host_pytest(marker: str, *folders: str) -> Outcome:
-    """Run tests with the tools' interpreter, in the checkout."""
-    tools = Path(host.call([str(CHECKOUT / "tests/setup/host-tools")], timeout=900).strip())
-    command = [str(tools / "python"), "-m", "pytest", "-m", marker, *_existing(folders)]
+def _host_pytest(marker: str, *folders: str, workers: str = "0", by: str = "load") -> Outcome:
+    """Run tests with the tools' interpreter, in the checkout, with ``workers`` that share them out ``by``."""
+    command = [*_pytest_command(marker, *folders), f"--numprocesses={workers}", f"--dist={by}"]
     with subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         return _follow(process)
 
 
-def _in_machines() -> list[PartResult]:
-    """Run the tests in a machine of each release, all at once: they wait more than they work."""
+def _pytest_command(marker: str, *folders: str) -> list[str]:
+    tools = Path(host.call([str(CHECKOUT / "tests/setup/host-tools")], timeout=900).strip())
+    pytest = [str(tools / "python"), "-m", "pytest", "--durations=15", "-m", marker]
+    return [*pytest, *(folder for folder in folders if (CHECKOUT / folder).is_dir())]
+
+
+def _release_command(release: Release) -> list[str]:
+    return [sys.executable, "-m", "tests.runs.release", release.value]
+
+
+def _together(commands: Mapping[str, list[str]]) -> list[PartResult]:
+    """Run parts that are in machines all at once."""
     started = time.monotonic()
     with ExitStack() as stack:
-        runs = [(release, stack.enter_context(_release_run(release))) for release in Release]
-        return [_release_result(release, started, *run) for release, run in runs]
+        runs = [(name, stack.enter_context(_running(command))) for name, command in commands.items()]
+        return [_result(name, started, *run) for name, run in runs]
 
 
 @contextmanager
-def _release_run(release: Release) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
+def _running(command: list[str]) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
     with (
         TemporaryFile() as output,
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.runs.release", release.value],
-            cwd=CHECKOUT,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        ) as process,
+        subprocess.Popen(command, cwd=CHECKOUT, stdout=output, stderr=subprocess.STDOUT) as process,
     ):
         try:
             yield process, output
@@ -97,45 +108,43 @@ def _release_run(release: Release) -> Iterator[tuple[subprocess.Popen[bytes], IO
             process.terminate()
 
 
-def _release_result(
-    release: Release, started: float, process: subprocess.Popen[bytes], output: IO[bytes]
-) -> PartResult:
-    """Wait for the end, then show what it said: the lines of two at once would be nobody's."""
+def _result(name: str, started: float, process: subprocess.Popen[bytes], output: IO[bytes]) -> PartResult:
+    """Wait for the end, then show what it said: the lines of several at once would be nobody's."""
     status = process.wait()
-    name = f"Debian {release.value}"
     print(f"\n──── {name} ────", flush=True)
     output.seek(0)
-    result = outcome.of_pytest(_pass_on(output), status)
+    result = _outcome(output, lambda: status)
     return PartResult(name, result, timedelta(seconds=time.monotonic() - started))
 
 
 def _follow(process: subprocess.Popen[bytes]) -> Outcome:
-    """Pass pytest's output on, and read its last line."""
+    """Show what pytest says while it says it."""
     assert process.stdout is not None
     try:
-        summary = _pass_on(process.stdout)
-        return outcome.of_pytest(summary, process.wait())
+        return _outcome(process.stdout, process.wait)
     finally:
         # Told to end, and not killed, so that it can clear away what it started.
         process.terminate()
 
 
-def _pass_on(stream: IO[bytes]) -> str | None:
-    summary = None
+def _outcome(stream: IO[bytes], status: Callable[[], int]) -> Outcome:
+    """Pass pytest's output on, and read what it tells at its end."""
+    summary, told = None, []
     for line in stream:
         sys.stdout.buffer.write(line)
         sys.stdout.buffer.flush()
         text = line.decode("utf-8", errors="replace")
         if outcome.is_summary(text):
             summary = text
-    return summary
-
-
-def _existing(folders: Sequence[str]) -> list[str]:
-    return [folder for folder in folders if (CHECKOUT / folder).is_dir()]
+        elif failure := failures.read(text):
+            told.append(failure)
+    return outcome.of_pytest(summary, status(), told)
 
 
 def _print_summary(results: Sequence[PartResult]) -> None:
+    failed = [line for result in results for line in failures.shown(result.name, result.outcome.failures)]
+    if failed:
+        print("\n──── what failed ────", *failed, sep="\n")
     print("\n──── summary ────")
     for result in results:
         print(f"{result.name:20} {result.duration.total_seconds():6.0f} s   {result.outcome}")

@@ -8,6 +8,6 @@ fresh machine before anything else is installed.
 from tests.testbed.errors import TestbedError
 from tests.testbed.machine import Machine, attach, boot, unwind_on_sigterm
 from tests.testbed.packages import CHECKOUT
-from tests.testbed.releases import Release
+from tests.testbed.releases import DEBIAN, Release
 
-__all__ = ["CHECKOUT", "Machine", "Release", "TestbedError", "attach", "boot", "unwind_on_sigterm"]
+__all__ = ["CHECKOUT", "DEBIAN", "Machine", "Release", "TestbedError", "attach", "boot", "unwind_on_sigterm"]

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from datetime import timedelta
 
-from tests.testbed import cache, install, records
+from tests.testbed import cache, install, mirror, records
 from tests.testbed.errors import TestbedError
 from tests.testbed.guest import ENVIRONMENT
 from tests.testbed.machine import Machine, attach, boot, boot_detached, unwind_on_sigterm
@@ -58,6 +58,13 @@ def _exec(options: argparse.Namespace) -> int:
 
 def _sync(options: argparse.Namespace) -> int:
     install.sync(attach(options.name))
+    return 0
+
+
+def _mirror(options: argparse.Namespace) -> int:
+    machine = attach(options.name)
+    print(f"{machine.name} finds packages at {mirror.URL}, until it is down", flush=True)
+    mirror.serve(machine.leader_pid)
     return 0
 
 
@@ -126,6 +133,12 @@ def _parser() -> argparse.ArgumentParser:
     sync = commands.add_parser("sync", help="put this checkout's code over the installed package")
     sync.add_argument("name")
     sync.set_defaults(handler=_sync)
+
+    packages = commands.add_parser(
+        "mirror", help="serve package archives to a machine that is up, until it is down"
+    )
+    packages.add_argument("name")
+    packages.set_defaults(handler=_mirror)
 
     down = commands.add_parser("down", help="remove a machine that is up")
     down.add_argument("name")

@@ -23,7 +23,7 @@ def call(argv: Sequence[str], *, stdin: bytes = b"", timeout: float | None = 60.
         )
     except FileNotFoundError as error:
         raise TestbedError(
-            f"cannot run {argv[0]}: not installed (`make setup` installs what is needed)"
+            f"cannot run {argv[0]}: not installed (tests/setup/host-packages machines installs it)"
         ) from error
     except subprocess.TimeoutExpired as error:
         raise TestbedError(f"cannot wait longer for `{' '.join(argv)}`: {timeout:.0f} s are over") from error

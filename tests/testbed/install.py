@@ -11,6 +11,7 @@ from tests.testbed.guest import Guest
 from tests.testbed.packages import CHECKOUT
 
 TESTS = "/opt/joblet"
+_PACKAGE_TESTS = "/opt/joblet-package"
 _SITE = "/usr/lib/python3/dist-packages"
 # The tests, and what some of them read.
 _TESTED = ("tests", "pyproject.toml", "docs", "proto", "units")
@@ -22,6 +23,9 @@ set -eu
 new=$(mktemp -d)
 tar -C "$new" -x
 mkdir -p /opt/joblet
+if [ -e /usr/lib/systemd/system/joblet-networks.socket ]; then
+    systemctl stop joblet-networks.socket joblet-networks.service
+fi
 for package in joblet_agent rnx; do
     [ -d "$new/$package" ] || continue
     if [ -e "$1/$package/pb/joblet_pb2.py" ] && [ ! -e "$new/$package/pb/joblet_pb2.py" ]; then
@@ -31,16 +35,18 @@ for package in joblet_agent rnx; do
     rm -rf "${1:?}/$package"
     mv "$new/$package" "$1/$package"
 done
-for unit in "$new"/units/*.service "$new"/units/*.slice "$new"/units/*.socket; do
-    if [ -e "$unit" ] && [ -e /usr/lib/systemd/system/joblet-agent.service ]; then
-        cp "$unit" /usr/lib/systemd/system/
-    fi
-done
+if [ -d "$new/units" ] && [ -e /usr/lib/systemd/system/joblet-agent.service ]; then
+    (cd "$new/units" &&
+        cp -r ./*.service ./*.slice ./*.socket ./*.timer ./*.path ./*.d /usr/lib/systemd/system/)
+    install -m 755 "$new/units/joblet-launch" /usr/lib/joblet/joblet-launch
+fi
 for entry in "$new"/*; do rm -rf "/opt/joblet/${entry##*/}"; done
 mv "$new"/* /opt/joblet/
 rmdir "$new"
 systemctl daemon-reload
 if systemctl is-enabled --quiet joblet-agent.service 2>/dev/null; then
+    systemctl enable --quiet joblet-networks.socket
+    systemctl restart joblet-networks.socket
     systemctl restart joblet-agent.service
 fi
 """
@@ -80,6 +86,12 @@ def install_package(guest: Guest, packages: list[Path] | None = None) -> None:
 def push_tests(guest: Guest) -> None:
     """Put the tests where ``cd /opt/joblet && python3 -m pytest`` finds them."""
     guest.unpack(_tree(*_TESTED), TESTS)
+
+
+def push_package_tests(guest: Guest) -> str:
+    """Put debian/tests alone where autopkgtest(1) takes it for a source package, and return where."""
+    guest.unpack(_tree("debian/tests"), _PACKAGE_TESTS)
+    return _PACKAGE_TESTS
 
 
 def sync(guest: Guest) -> None:

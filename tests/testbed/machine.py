@@ -32,6 +32,9 @@ from tests.testbed.releases import Release
 
 STOP_LIMIT = timedelta(seconds=60)
 
+_INOTIFY_INSTANCES = Path("/proc/sys/fs/inotify/max_user_instances")
+_MANY = 4096
+
 
 class Machine(Guest):
     """A container that is up."""
@@ -150,6 +153,7 @@ def attach(name: str) -> Machine:
 def _start(release: Release, name: str, *, detached: bool) -> tuple[Machine, subprocess.Popen[str]]:
     if os.geteuid() != 0:
         raise TestbedError("cannot boot a machine: only root can")
+    _allow_inotify()
     with images.container_image(release):
         lock = records.claim(name)
         try:
@@ -162,6 +166,12 @@ def _start(release: Release, name: str, *, detached: bool) -> tuple[Machine, sub
         return attach(name), keeper
     keeper.communicate()
     raise BootFailed(json.loads(answer) if answer else f"cannot boot {name}: its keeper ended")
+
+
+def _allow_inotify() -> None:
+    """Raise the host's limit: root of all machines is one user, and each systemd takes eight of 128."""
+    if int(_INOTIFY_INSTANCES.read_text(encoding="ascii")) < _MANY:
+        _INOTIFY_INSTANCES.write_text(str(_MANY), encoding="ascii")
 
 
 def _start_keeper(release: Release, name: str, lock: int, *, detached: bool) -> subprocess.Popen[str]:

@@ -1,4 +1,4 @@
-"""The Debian releases that are tested."""
+"""The Debian releases that are tested, and Ubuntu's as one more host of runtimes (``make runtimes``)."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ from pathlib import Path
 
 
 class Release(Enum):
-    """A Debian release; the value is its code name."""
+    """A release; the value is its code name."""
 
     BOOKWORM = "bookworm"
     TRIXIE = "trixie"
+    NOBLE = "noble"
+
+
+DEBIAN = (Release.BOOKWORM, Release.TRIXIE)
+"""What everything is tested on."""
 
 
 def host_release() -> Release | None:

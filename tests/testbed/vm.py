@@ -96,16 +96,20 @@ class VirtualMachine(Guest):
             self._qemu.wait()
         self._socket = self._qemu = None
 
+    def shut_down(self) -> None:
+        """Let it go down in an orderly way, for a reboot that ``power_on`` completes."""
+        self.run("systemctl", "--no-block", "reboot")
+        if self._qemu is not None:
+            self._qemu.wait(BOOT_LIMIT.total_seconds())
+        self.cut_power()
+
     def reboot(self) -> None:
         """Reboot it in an orderly way and wait until its system is up again.
 
         qemu ends when the guest resets, and is started again: a reset inside qemu boots several
         times slower.
         """
-        self.run("systemctl", "--no-block", "reboot")
-        if self._qemu is not None:
-            self._qemu.wait(BOOT_LIMIT.total_seconds())
-        self.cut_power()
+        self.shut_down()
         self.power_on()
 
     def _wait_up(self, limit: timedelta) -> None:

@@ -24,3 +24,8 @@ def vm() -> Iterator[VirtualMachine]:
 @pytest.fixture
 def rnx(vm: VirtualMachine) -> Rnx:
     return Rnx(vm)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the tests that take the package away come last: all have one machine."""
+    items.sort(key=lambda item: item.path.stem == "test_upgrade")

@@ -8,7 +8,7 @@ from tests.vm.rnx import Rnx
 pytestmark = pytest.mark.vm
 
 LAUNCHER = "/usr/lib/joblet/joblet-launch"
-CONFIG = "/etc/joblet/agent.yml"
+CONFIG = "/etc/joblet/agent.d/50-test.yml"
 CAPABILITIES = "sed -n 's/^\\(CapEff\\|NoNewPrivs\\|Seccomp\\):.//p' /proc/self/status"
 
 

@@ -36,6 +36,10 @@ def test_a_running_job_shows_its_memory(vm: VirtualMachine, rnx: Rnx) -> None:
     job = rnx.run("python3", "-I", "-c", "import time; b = bytearray(100 << 20); time.sleep(1000)")
     shown = vm.run("timeout", "60", "sh", "-c", f"rnx job metrics {job} | grep -m1 'Current: 1..[.]. MiB'")
     assert "MiB" in shown.stdout
+    now = rnx.status(job)["metrics"]
+    assert now["memoryBytes"] > now["memoryAnon"] > 100 * MIB
+    assert now["memoryKernel"] > 0
+    assert now["memoryPeak"] >= now["memoryBytes"]
     vm.run("rnx", "stop", job)
     assert rnx.status(job)["usage"]["memoryPeak"] > 100 * MIB
 

@@ -46,13 +46,17 @@ class ControlGroup:
             if error.errno in _GONE:
                 raise GroupGone from error
             raise
+        memory = self._optional("memory.stat")
         moved = _moved(self._optional("io.stat"))
         return Sample(
             taken_ns=now_ns,
-            cpu_usec=_field(cpu, b"usage_usec "),
+            cpu_usec=_field(cpu, b"usage_usec"),
             memory=_number(self._optional("memory.current")),
             memory_peak=_number(self._optional("memory.peak")),
             memory_limit=_number(self._optional("memory.max")),
+            memory_anon=_field(memory, b"anon"),
+            memory_file=_field(memory, b"file"),
+            memory_kernel=_field(memory, b"kernel"),
             read_bytes=moved[b"rbytes"],
             write_bytes=moved[b"wbytes"],
             read_ops=moved[b"rios"],
@@ -86,8 +90,8 @@ def _number(content: bytes) -> int:
 
 
 def _field(content: bytes, name: bytes) -> int:
-    """Return the number behind the name in a file of lines ``NAME NUMBER``."""
-    _, found, rest = content.partition(name)
+    """Return the number behind the name in a file of lines ``NAME NUMBER``; 0 if there is none."""
+    _, found, rest = (b"\n" + content).partition(b"\n%b " % name)
     return _number(rest.partition(b"\n")[0]) if found else 0
 
 

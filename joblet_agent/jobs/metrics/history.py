@@ -14,10 +14,10 @@ from pathlib import Path
 from joblet_agent.model.metrics import Sample
 
 _MAGIC = b"JBLTMETR"
-_VERSION = 1
+_VERSION = 2
 _HEADER = struct.Struct(">8sHHq")
 """magic, version, size of a record, start of the job (Unix ns)."""
-_FIGURES = struct.Struct(">q10QI3H")
+_FIGURES = struct.Struct(">q13QI3H")
 """The fields of Sample in their order; pressures in hundredths of a percent."""
 _CHECKSUM = struct.Struct(">I")
 _RECORD_SIZE = _FIGURES.size + _CHECKSUM.size

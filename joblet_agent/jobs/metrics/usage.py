@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
+from joblet_agent.jobs.metrics.link import Traffic
 from joblet_agent.model.job import Outcome, Reason
 from joblet_agent.model.metrics import FIGURES, Sample, Usage
-from joblet_agent.model.units import GIB, KIB, MIB
+from joblet_agent.units import GIB, KIB, MIB
 
 _PREFIX = "usage "
 _COUNTERS = (
@@ -45,6 +46,15 @@ def pieced_together(accounted: Usage, last: Sample | None) -> Usage:
     sources: list[Usage | Sample] = [accounted] if last is None else [accounted, last]
     highest = {name: max(getattr(source, name) for source in sources) for name in _COUNTERS}
     return Usage(**highest, is_partial=True)
+
+
+def with_traffic(usage: Usage, traffic: Traffic) -> Usage:
+    """Return the usage with what went over the job's link until its end."""
+    return replace(
+        usage,
+        recv_bytes=max(usage.recv_bytes, traffic.received),
+        sent_bytes=max(usage.sent_bytes, traffic.sent),
+    )
 
 
 def with_memory_peak(outcome: Outcome, usage: Usage | None) -> Outcome:

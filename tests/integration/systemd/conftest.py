@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.e2e.agent import eventually
+
 AGENT = "joblet-agent.service"
 
 
@@ -21,14 +23,17 @@ def _no_agent() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _no_unit_is_left() -> Iterator[None]:
     yield
-    listed = subprocess.run(
-        ["systemctl", "list-units", "--all", "--plain", "--no-legend", "joblet-job-*"],
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout.splitlines()
-    for line in listed:  # so that the next test is not blamed
-        subprocess.run(["systemctl", "kill", "--signal=KILL", line.split()[0]], check=False)
-        subprocess.run(["systemctl", "stop", line.split()[0]], check=False)
-        subprocess.run(["systemctl", "reset-failed", line.split()[0]], check=False)
-    assert listed == []
+    try:
+        eventually(_listed, lambda units: not units)
+    finally:
+        for unit in _listed():  # so that the next test is not blamed
+            subprocess.run(["systemctl", "kill", "--signal=KILL", unit], check=False)
+            subprocess.run(["systemctl", "stop", unit], check=False)
+            subprocess.run(["systemctl", "reset-failed", unit], check=False)
+
+
+def _listed() -> list[str]:
+    words = ["systemctl", "list-units", "--all", "--plain", "--no-legend"]
+    ours = ["joblet-job-*", "joblet-jobs-*", "joblet-build-*"]
+    listed = subprocess.run([*words, *ours], check=True, capture_output=True, text=True).stdout
+    return [line.split()[0] for line in listed.splitlines()]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from joblet_agent.config import AgentConfig, HooksConfig, JobsConfig
 from joblet_agent.jobs import files
 from joblet_agent.jobs.metrics.usage import split_report
 from joblet_agent.jobs.outcome import outcome_of
@@ -21,11 +22,12 @@ GRACE = timedelta(seconds=1)
 
 
 @asynccontextmanager
-async def real_units(home: Path, *, grace: timedelta = GRACE) -> AsyncIterator[Units]:
+async def real_units(home: Path, *, grace: timedelta = GRACE, hook: str = "") -> AsyncIterator[Units]:
     """Open a unit manager; whatever the test leaves running is killed."""
-    manager = SystemdUnitManager(UnitSettings(0, grace, 4096, 64 << 20))
+    jobs = JobsConfig(stop_grace=grace, tmp_size=64 << 20)
+    manager = SystemdUnitManager(UnitSettings(AgentConfig(jobs=jobs, hooks=HooksConfig(on_failure=hook))))
     await manager.open()
-    units = Units(manager, home)
+    units = Units(manager, manager.slices, home)
     units.prepare()
     try:
         yield units

@@ -5,12 +5,14 @@ import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from joblet_agent.errors import LaunchFailed
 from joblet_agent.model.job import JobSpec
-from joblet_agent.ports import UnitPhase
+from joblet_agent.ports import UnitPhase, UnitStatus
+from joblet_agent.systemd.names import unit_name
 from tests.contract.unit_manager_cases import UnitManagerContract, Units
 from tests.integration.systemd.real_units import ran, real_units, result_of, shell
 
@@ -73,6 +75,58 @@ def test_jobs_and_their_signals_survive_systemd_anew(tmp_path: Path, verb: str) 
     asyncio.run(main())
 
 
+def test_r8_a_reload_that_nobody_heard_begin_ends_no_job(tmp_path: Path) -> None:
+    """Whoever comes back to the bus in the middle of one hears that all units are removed, and no more."""
+
+    async def main() -> None:
+        async with real_units(tmp_path) as units:
+            heard: list[UnitStatus] = []
+            resynced = asyncio.Event()
+            plan = await units.running(JobSpec("sleep", ("1000",)))
+            units.manager.listen(heard.append, resynced.set)
+            manager: Any = units.manager
+            ends = manager._on_reloading
+            manager._on_reloading = lambda begins: begins or ends(begins)
+            for _ in range(5):
+                await asyncio.to_thread(systemctl, "daemon-reload")
+                await asyncio.wait_for(resynced.wait(), 30)
+                resynced.clear()
+            assert [status for status in heard if status.phase is UnitPhase.GONE] == []
+            units.manager.listen(units._hear, resynced.set)
+            assert {status.phase for status in await units.manager.present()} == {UnitPhase.RUNNING}
+            await units.manager.kill(plan.job_id)
+            assert (await result_of(units, plan)).outcome.signal == 9
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"), [("100% %n", "100% %n"), ("tail \\", "tail"), ("a\\x41  b", "a\\x41  b")]
+)
+def test_a5_a_name_is_a_name_and_stays_so_when_systemd_reads_it_again(
+    tmp_path: Path, name: str, shown: str
+) -> None:
+    async def main() -> None:
+        async with real_units(tmp_path) as units:
+            plan = await units.running(JobSpec("sleep", ("1000",), name=name))
+            unit = units.manager.unit_name(plan.job_id)
+            wanted = {
+                f"Description=Joblet job {shown}",
+                f"SyslogIdentifier={shown}",
+                f"LogExtraFields=JOBLET_JOB_ID={plan.job_id}",
+            }
+            for _ in range(2):
+                said = await asyncio.to_thread(
+                    systemctl, "show", unit, "-p", "Description,SyslogIdentifier,LogExtraFields"
+                )
+                assert set(said.splitlines()) == wanted
+                await asyncio.to_thread(systemctl, "daemon-reload")
+            await units.manager.kill(plan.job_id)
+            assert (await result_of(units, plan)).outcome.signal == 9
+
+    asyncio.run(main())
+
+
 def test_an_administrator_sees_the_job_and_its_slice(tmp_path: Path) -> None:
     async def main() -> None:
         async with real_units(tmp_path) as units:
@@ -86,3 +140,29 @@ def test_an_administrator_sees_the_job_and_its_slice(tmp_path: Path) -> None:
             assert ended.outcome.signal == 15
 
     asyncio.run(main())
+
+
+def test_a_unit_with_something_left_in_its_group_is_unloaded_when_that_has_ended(tmp_path: Path) -> None:
+    """Of somebody else: systemd does not know of it, and tells nobody that the group is empty again."""
+
+    async def main(other: subprocess.Popen[bytes]) -> None:
+        async with real_units(tmp_path) as units:
+            plan = await units.started(shell("exit 0"))
+            await units.ended(plan.job_id)
+            group = units.manager.control_group(plan.job_id)
+            group.mkdir(exist_ok=True)
+            (group / "cgroup.procs").write_text(str(other.pid))
+            await units.manager.release(plan.job_id)
+            async with asyncio.timeout(30):
+                while "ActiveState=inactive" not in systemctl("show", unit_name(plan.job_id)):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+                assert await units.present() == {plan.job_id}
+                other.kill()
+                while await units.present():  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+
+    with subprocess.Popen(["sleep", "1000"]) as other:
+        try:
+            asyncio.run(main(other))
+        finally:
+            other.kill()

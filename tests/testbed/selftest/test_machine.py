@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.testbed import CHECKOUT, Machine, Release, TestbedError, attach, boot, cgroups, records
+from tests.testbed import CHECKOUT, DEBIAN, Machine, Release, TestbedError, attach, boot, cgroups, records
 from tests.testbed.errors import CommandFailed, NameTaken
 
 pytestmark = pytest.mark.testbed
@@ -26,7 +26,7 @@ def machine() -> Iterator[Machine]:
         yield booted
 
 
-@pytest.mark.parametrize("release", Release, ids=lambda release: release.value)
+@pytest.mark.parametrize("release", DEBIAN, ids=lambda release: release.value)
 def test_boots_a_healthy_system(release: Release) -> None:
     with boot(release) as booted:
         assert booted.run("systemctl", "is-system-running").stdout == "running\n"

@@ -82,7 +82,12 @@ retention:
         AgentConfig(),
         state_dir=Path("/srv/joblet"),
         log_level=LogLevel.DEBUG,
-        jobs=JobsConfig(max_concurrent=12, stop_grace=timedelta(minutes=90), tmp_size=512 * 2**20),
+        jobs=JobsConfig(
+            max_concurrent=12,
+            stop_grace=timedelta(minutes=90),
+            default_network="none",
+            tmp_size=512 * 2**20,
+        ),
         logs=replace(AgentConfig().logs, journal=False),
         rpc=RpcConfig(max_message=2**20),
     )
@@ -142,7 +147,8 @@ def test_what_is_no_file_is_refused(tmp_path: Path, kind: str) -> None:
         ("log-level: info\n", "1: 'log-level': unknown key, did you mean log_level?"),
         (
             "rpc:\n  zzz: 1\n",
-            "2: rpc.zzz: unknown key; known are max_message, max_concurrent, max_per_client, reflection",
+            "2: rpc.zzz: unknown key; known are max_message, max_metadata, "
+            "request_timeout, max_concurrent, max_per_client, reflection",
         ),
         ("? 5\n: 1\n", None),
         ('"\\u001b[0m": 1\n', None),
@@ -168,7 +174,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path, kind: str) -> None:
         ),
         (
             "profiles:\n  default: false\n",
-            "1: jobs.default_profile: expected default or strict, whichever is switched on below profiles, "
+            "2: jobs.default_profile: expected default or strict, whichever is switched on below profiles, "
             "not default",
         ),
         ("profiles: {root: true}", None),
@@ -223,7 +229,7 @@ def test_all_faults_are_told_at_once(path: Path) -> None:
 
 def test_contradiction_names_the_line_of_either_key(path: Path) -> None:
     (problem,) = problems(path, "log_level: info\njobs:\n  max_concurrent: 70000\n")
-    assert problem == "2: jobs.uid_count: expected at least jobs.max_concurrent, which is 70000, not 65536"
+    assert problem == "3: jobs.uid_count: expected at least jobs.max_concurrent, which is 70000, not 65536"
 
 
 def test_a_thousand_faults_are_told_in_short(path: Path) -> None:

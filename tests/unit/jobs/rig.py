@@ -12,40 +12,33 @@ from joblet_agent.config import (
     AgentConfig,
     JobsConfig,
     LimitsConfig,
+    NetworksConfig,
     ProfilesConfig,
     RetentionConfig,
     SchedulesConfig,
+    VolumesConfig,
 )
+from joblet_agent.core import JobCore, Outside
 from joblet_agent.errors import LimitReached, StoreFailed
-from joblet_agent.jobs.agenda import Agenda
-from joblet_agent.jobs.belongings import Belongings
-from joblet_agent.jobs.control import UnitControl
-from joblet_agent.jobs.file_service import FileService
-from joblet_agent.jobs.launch import JobLauncher
-from joblet_agent.jobs.limits import LimitPolicy
 from joblet_agent.jobs.log_keeper import LogKeeper
-from joblet_agent.jobs.logs import LogReader
-from joblet_agent.jobs.metrics.reader import MetricsReader
-from joblet_agent.jobs.metrics.sampler import MetricsSampler
 from joblet_agent.jobs.paths import AgentPaths
-from joblet_agent.jobs.profiles import Profiles
-from joblet_agent.jobs.recovery import Recovery
-from joblet_agent.jobs.registry import JobRegistry
-from joblet_agent.jobs.retention import Retention
 from joblet_agent.jobs.root import DefaultRoot
-from joblet_agent.jobs.secrets import SecretKeeper
-from joblet_agent.jobs.service import JobService
-from joblet_agent.jobs.staging import UploadStaging
-from joblet_agent.jobs.timers import TimerKeeper
-from joblet_agent.jobs.tracker import JobTracker
-from joblet_agent.jobs.uids import UidPool
-from joblet_agent.jobs.waiting import WaitingJobs
+from joblet_agent.jobs.work_quotas import WorkQuotas
 from joblet_agent.model.identity import Identity, Role
 from joblet_agent.model.job import JobId, JobRecord, JobSpec, JobState
 from joblet_agent.model.resources import NOTHING, Resources
-from joblet_agent.ports import JobStore, ScheduleStore, TimerManager, UnitManager
-from joblet_agent.schedules.service import ScheduleService
+from joblet_agent.ports import (
+    JobStore,
+    NetworkBackend,
+    NetworkStore,
+    ScheduleStore,
+    TimerManager,
+    UnitManager,
+    WorkflowSlices,
+    WorkflowStore,
+)
 from tests.fakes.audit_log import FakeAuditLog
+from tests.fakes.builds import FakeBuildUnits
 from tests.fakes.clock import FakeClock
 from tests.fakes.file_watcher import FakeFileWatcher
 from tests.fakes.host import FakeHost
@@ -53,9 +46,14 @@ from tests.fakes.invocations import FakeInvocations
 from tests.fakes.job_store import MemoryJobStore
 from tests.fakes.journal_copy import FakeJournalCopy
 from tests.fakes.log_keeper import FakeLogKeeper
+from tests.fakes.networks import FakeNameServers, FakeNetworkBackend, MemoryNetworkStore
+from tests.fakes.project_quotas import FakeProjectQuotas
 from tests.fakes.schedule_store import MemoryScheduleStore
 from tests.fakes.timers import FakeTimers
 from tests.fakes.unit_manager import FakeUnitManager
+from tests.fakes.volume_store import MemoryVolumeStore
+from tests.fakes.volume_units import FakeVolumeUnits
+from tests.fakes.workflow_store import MemoryWorkflowStore
 
 CALLER = Identity("somebody", Role.ADMIN)
 BOOT = "boot-1"
@@ -73,14 +71,22 @@ class RecordingStore(MemoryJobStore):
         """So many saves fail before the next one succeeds."""
 
     async def save(self, *records: JobRecord) -> None:
+        self.refuse()
+        await asyncio.sleep(0)  # a real one takes a moment, and so may lose its caller
+        self._check()
+        self.put(*records)
+        await asyncio.sleep(0)
+
+    def refuse(self) -> None:
         if self.failures_left:
             self.failures_left -= 1
             raise StoreFailed("cannot write to the state database: disk is full", reason="STORE_FULL")
-        await asyncio.sleep(0)  # a real one takes a moment, and so may lose its caller
-        await super().save(*records)
+        super().refuse()
+
+    def put(self, *records: JobRecord) -> None:
+        super().put(*records)
         self.history += records
         self.calls += [f"save {record.state} {record.id}" for record in records]
-        await asyncio.sleep(0)
 
 
 @dataclass
@@ -95,13 +101,22 @@ class Host:
     clock: FakeClock = field(default_factory=FakeClock)
     timers: FakeTimers = field(init=False)
     schedules: MemoryScheduleStore = field(init=False)
+    workflows: MemoryWorkflowStore = field(init=False)
     paths: AgentPaths = field(init=False)
+    quotas: FakeProjectQuotas = field(default_factory=FakeProjectQuotas)
+    kernel: FakeNetworkBackend = field(init=False)
+    names: FakeNameServers = field(default_factory=FakeNameServers)
+    networks: MemoryNetworkStore = field(default_factory=MemoryNetworkStore)
+    volumes: MemoryVolumeStore = field(default_factory=MemoryVolumeStore)
+    volume_units: FakeVolumeUnits = field(default_factory=FakeVolumeUnits)
 
     def __post_init__(self) -> None:
         self.store = RecordingStore(self.calls)
         self.units = FakeUnitManager(self.invocations, self.calls)
         self.timers = FakeTimers(self.clock)
-        self.schedules = MemoryScheduleStore(self.store)
+        self.workflows = MemoryWorkflowStore(self.store)
+        self.schedules = MemoryScheduleStore(self.store, self.workflows)
+        self.kernel = FakeNetworkBackend(self.calls)
         self.paths = AgentPaths(self.home / "state", self.home / "run")
         for directory in (*self.paths.directories, self.home / "etc"):
             directory.mkdir(parents=True, exist_ok=True)
@@ -118,7 +133,7 @@ class Host:
         }
 
 
-class Core:
+class Core(JobCore):
     """One life of the agent's job core on a host."""
 
     def __init__(
@@ -130,170 +145,69 @@ class Core:
         retention: RetentionConfig | None = None,
         profiles: ProfilesConfig | None = None,
         schedules: SchedulesConfig | None = None,
+        networks: NetworksConfig | None = None,
+        backend: NetworkBackend | None = None,
+        network_store: NetworkStore | None = None,
+        volumes: VolumesConfig | None = None,
         store: JobStore | None = None,
         units: UnitManager | None = None,
         timers: TimerManager | None = None,
         schedule_store: ScheduleStore | None = None,
+        workflow_store: WorkflowStore | None = None,
+        slices: WorkflowSlices | None = None,
         boot_id: str = BOOT,
     ) -> None:
-        jobs = jobs or JobsConfig()
         self.config = replace(
             AgentConfig(),
-            jobs=jobs,
+            jobs=jobs or JobsConfig(),
             limits=limits or LimitsConfig(),
             retention=retention or RetentionConfig(),
             profiles=profiles or ProfilesConfig(),
+            schedules=schedules or SchedulesConfig(),
+            networks=networks or NetworksConfig(),
+            volumes=volumes or VolumesConfig(),
         )
         self.host = host
         self.store = store or host.store
         self.units = units or host.units
-        self.registry = JobRegistry(jobs.max_concurrent)
-        self.uids = UidPool(jobs.uid_first, jobs.uid_count)
         self.keeper = FakeLogKeeper()
-        self.sampler = MetricsSampler(
-            self.units.control_group,
-            interval=self.config.metrics.interval,
-            most_samples=self.config.metrics.history,
-        )
         self.journal = FakeJournalCopy()
-        self.clock = host.clock
-        self.logs = LogReader(FakeFileWatcher(), max_size=1 << 30)
-        self.root = DefaultRoot(host.paths.default_root, host.home)
-        self.retention = Retention(
-            config=self.config.retention, store=self.store, clock=self.clock, paths=host.paths
-        )
-        self.staging = UploadStaging(host.paths.uploads, self.config.uploads, self.clock)
-        offered = Profiles(jobs.default_profile, self.config.profiles)
-        self.resync = asyncio.Event()
-        secrets = SecretKeeper(fleeting=host.paths.starting_secrets, lasting=host.paths.waiting_secrets)
-        belongings = Belongings(host.paths, secrets)
-        self.tracker = JobTracker(
-            registry=self.registry,
-            store=self.store,
-            units=self.units,
-            invocations=host.invocations,
-            sampler=self.sampler,
-            journal=self.journal,
-            clock=self.clock,
-            belongings=belongings,
-            paths=host.paths,
-            uids=self.uids,
-            retention=self.retention,
-            boot_id=boot_id,
-            resync=self.resync,
-        )
-        self.launcher = JobLauncher(
-            registry=self.registry,
-            store=self.store,
-            units=self.units,
-            tracker=self.tracker,
-            keeper=cast(LogKeeper, self.keeper),
-            belongings=belongings,
-            paths=host.paths,
-            root=self.root,
-            uids=self.uids,
-            profiles=offered,
-            boot_id=boot_id,
-            parallelism=jobs.start_parallelism,
-            resync=self.resync,
-        )
-        self.waiting = WaitingJobs(
-            registry=self.registry,
-            store=self.store,
-            launcher=self.launcher,
-            belongings=belongings,
-            retention=self.retention,
-            paths=host.paths,
-        )
-        self.control = UnitControl(
-            store=self.store,
-            units=self.units,
-            tracker=self.tracker,
-            paths=host.paths,
-            root=self.root,
-            resync=self.resync,
-        )
-        self.recovery = Recovery(
-            registry=self.registry,
-            store=self.store,
-            units=self.units,
-            tracker=self.tracker,
-            launcher=self.launcher,
-            control=self.control,
-            keeper=cast(LogKeeper, self.keeper),
-            sampler=self.sampler,
-            secrets=secrets,
-            paths=host.paths,
-            uids=self.uids,
-            boot_id=boot_id,
-            resync=self.resync,
-        )
-        self.timers = TimerKeeper(timers or host.timers)
         self.audit = FakeAuditLog()
-        bounds = schedules or SchedulesConfig()
-        self.agenda = Agenda(
-            waiting=self.waiting,
-            store=self.store,
-            timers=self.timers,
-            clock=self.clock,
-            audit=self.audit,
-            most=bounds.max_jobs,
+        self.clock = host.clock
+        super().__init__(
+            self.config,
+            host.paths,
+            Outside(
+                store=self.store,
+                schedules=schedule_store or host.schedules,
+                workflows=workflow_store or host.workflows,
+                units=self.units,
+                slices=slices or host.units.slices,
+                timers=timers or host.timers,
+                invocations=host.invocations,
+                journal=self.journal,
+                audit=self.audit,
+                watcher=FakeFileWatcher(),
+                clock=self.clock,
+                networks=network_store or host.networks,
+                backend=backend or host.kernel,
+                names=host.names,
+                host=FakeHost(host.home / "host"),
+                volumes=host.volumes,
+                volume_units=host.volume_units,
+                build_units=FakeBuildUnits(host.paths.builds),
+                projects=host.quotas,
+                boot_id=boot_id,
+            ),
+            root=DefaultRoot(host.paths.default_root, host.home),
+            quotas=WorkQuotas(host.quotas, self.config.jobs.project_first, self.config.jobs.project_count),
+            disks=(),
+            make_keeper=lambda _: cast(LogKeeper, self.keeper),
         )
-        self.service = JobService(
-            config=self.config,
-            registry=self.registry,
-            launcher=self.launcher,
-            waiting=self.waiting,
-            control=self.control,
-            retention=self.retention,
-            staging=self.staging,
-            agenda=self.agenda,
-            store=self.store,
-            units=self.units,
-            logs=self.logs,
-            sampler=self.sampler,
-            metrics=MetricsReader(self.sampler),
-            clock=self.clock,
-            paths=host.paths,
-            root=self.root,
-            limits=LimitPolicy(self.config.limits, FakeHost(host.home / "host"), disks=()),
-            profiles=offered,
-        )
-        self.files = FileService(jobs=self.service, staging=self.staging, paths=host.paths)
-
-        self.schedules = ScheduleService(
-            accept=self.service.accept,
-            store=schedule_store or host.schedules,
-            jobs=self.store,
-            waiting=self.waiting,
-            timers=self.timers,
-            clock=self.clock,
-            audit=self.audit,
-            most=bounds.max_recurring,
-        )
-
-    async def open(self) -> None:
-        self.units.listen(self.tracker.on_unit, self.resync.set)
-        await self.staging.open()
-        await self.recovery.recover()
-        self.waiting.open()
-        await self.retention.open()
-        await self.agenda.recover()
-        await self.schedules.recover()
-        await self.timers.recover()
 
     async def close(self) -> None:
-        for owner in (self.service, self.timers, self.schedules, self.agenda):
-            await owner.close()
-        await self.retention.close()
-        await self.close_tracking()
-        await self.staging.close()
+        await super().close()
         self.units.listen(lambda _status: None, lambda: None)
-        self.logs.close()
-
-    async def close_tracking(self) -> None:
-        for owner in (self.recovery, self.waiting, self.control, self.launcher, self.tracker, self.sampler):
-            await owner.close()
 
     async def run(self, command: str, *args: str, resources: Resources = NOTHING) -> JobRecord:
         return await self.service.run(JobSpec(command, args, resources=resources), CALLER)
@@ -345,12 +259,16 @@ def with_core(
     jobs: JobsConfig | None = None,
     retention: RetentionConfig | None = None,
     schedules: SchedulesConfig | None = None,
+    profiles: ProfilesConfig | None = None,
+    networks: NetworksConfig | None = None,
 ) -> Host:
     """Run the case on a fresh host with one agent, and see that nothing of it is left running."""
     host = Host(home)
 
     async def main() -> None:
-        core = Core(host, jobs=jobs, retention=retention, schedules=schedules)
+        core = Core(
+            host, jobs=jobs, retention=retention, schedules=schedules, profiles=profiles, networks=networks
+        )
         await core.open()
         try:
             async with asyncio.timeout(_SOON):

@@ -4,11 +4,10 @@ from joblet_agent.errors import InvalidRequest
 from joblet_agent.jobs.check import MOST_STRING, MOST_TOTAL, MOST_VALUE, check_spec, quoted
 from joblet_agent.model.job import JobSpec
 
-NETWORKS = {"none", "isolated"}
-
 
 def check(spec: JobSpec) -> JobSpec:
-    return check_spec(spec, networks=NETWORKS, default_network="none")
+    check_spec(spec)
+    return spec
 
 
 def refusal(spec: JobSpec) -> tuple[str, str]:
@@ -35,12 +34,10 @@ def refusal(spec: JobSpec) -> tuple[str, str]:
         JobSpec("true", work_dir="/work/a b/%i"),
         JobSpec("true", work_dir="/"),
         JobSpec("true", work_dir="/process"),
-        JobSpec("true", network="isolated"),
     ],
 )
 def test_a5_a7_what_can_be_passed_on_exactly_is_accepted_unchanged(spec: JobSpec) -> None:
     checked = check(spec)
-    assert checked.network == (spec.network or "none")
     assert (checked.command, checked.args, checked.name) == (spec.command, spec.args, spec.name)
     assert (checked.environment, checked.work_dir) == (spec.environment, spec.work_dir)
 
@@ -67,7 +64,6 @@ def test_a5_a7_what_can_be_passed_on_exactly_is_accepted_unchanged(spec: JobSpec
             "ARGUMENTS_TOO_LONG",
             "bytes together",
         ),
-        (JobSpec("a", network="bridge"), "UNKNOWN_NETWORK", "there is no network 'bridge'"),
     ],
 )
 def test_what_can_never_run_is_refused(spec: JobSpec, reason: str, text: str) -> None:
@@ -110,12 +106,6 @@ def test_a5_names_of_jobs(name: str) -> None:
 )
 def test_b2_working_directories(work_dir: str) -> None:
     assert refusal(JobSpec("a", work_dir=work_dir))[0] == "BAD_WORK_DIR"
-
-
-def test_an_unknown_network_names_those_that_exist() -> None:
-    with pytest.raises(InvalidRequest) as caught:
-        check(JobSpec("true", network="x"))
-    assert caught.value.hint == "networks are: isolated, none"
 
 
 def test_texts_of_somebody_are_quoted_short_and_on_one_line() -> None:

@@ -6,7 +6,7 @@ that fits what systemd did, no unit may stay, no job may start twice, no uid may
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,13 @@ import pytest
 from joblet_agent.config import JobsConfig
 from joblet_agent.errors import JobletError
 from joblet_agent.model.job import JobId, JobSpec, JobState, Reason, Token
+from joblet_agent.model.network import NetworkSpec
 from joblet_agent.model.secrets import NO_SECRETS, Secrets
 from joblet_agent.ports import UnitPhase
+from tests.unit.jobs.mortal import CrashNow, CrashPlan, Mortal
 from tests.unit.jobs.rig import CALLER, Core, Host, mortal_threads, until
+
+pytestmark = pytest.mark.exhaustive
 
 SECRETS = Secrets({"KEY": "s3cr3t"}, {"key": b"s3cr3t"})
 COMMANDS = [
@@ -33,59 +37,9 @@ COMMANDS = [
 _ACTS = [
     *("run", "run", "run", "stop", "cancel", "end", "resync", "kill", "update"),
     *("schedule", "schedule", "minute"),
+    *("network", "network", "no network"),
 ]
 LIMITS = JobsConfig(max_concurrent=2, uid_count=2)
-
-
-class CrashNow(BaseException):
-    """The agent is gone: nothing that follows has any effect."""
-
-
-class CrashPlan:
-    """Lets the agent die at the n-th point; from then on nothing reaches the host."""
-
-    def __init__(self, at: int) -> None:
-        self._left = at
-        self.crashed = asyncio.Event()
-
-    @property
-    def was_reached(self) -> bool:
-        return self.crashed.is_set()
-
-    def point(self) -> None:
-        if self._left == 0:
-            self.crashed.set()
-        if self.crashed.is_set():
-            raise CrashNow
-        self._left -= 1
-
-
-class Mortal:
-    """Passes calls to a port on, with a point before and after each that waits."""
-
-    def __init__(self, port: Any, plan: CrashPlan) -> None:
-        self._port = port
-        self._plan = plan
-
-    def listen(self, listener: Callable[[Any], None], resync: Callable[[], None]) -> None:
-        def hear(status: Any) -> None:
-            if not self._plan.was_reached:
-                listener(status)
-
-        self._port.listen(hear, resync)
-
-    def __getattr__(self, name: str) -> Any:
-        member = getattr(self._port, name)
-        if not asyncio.iscoroutinefunction(member):
-            return member
-
-        async def mortal(*arguments: Any, **named: Any) -> Any:
-            self._plan.point()
-            result = await member(*arguments, **named)
-            self._plan.point()
-            return result
-
-        return mortal
 
 
 class Story:
@@ -113,6 +67,10 @@ class Story:
                 self._call(self._run(self._random.choice(COMMANDS)))
             case "schedule":
                 self._call(self._quietly(self._schedule(timedelta(seconds=self._random.randrange(1, 90)))))
+            case "network":
+                self._call(self._quietly(self._core.networks.create(NetworkSpec("mine", "10.10.0.0/24"))))
+            case "no network":
+                self._call(self._quietly(self._core.networks.remove("mine")))
             case "minute":
                 self._core.host.timers.advance(timedelta(minutes=1))
             case "stop" | "kill" as verb if self._known:
@@ -145,7 +103,8 @@ class Story:
     async def _remember(self, *command: str) -> None:
         secrets = self._random.choice([NO_SECRETS, SECRETS])
         token = self._random.choice([None, Token(f"token {self._random.random()}", "digest")])
-        spec = JobSpec(command[0], command[1:])
+        network = self._random.choice(["none", "bridge", "mine"])
+        spec = JobSpec(command[0], command[1:], network=network)
         job = await self._core.service.run(spec, CALLER, secrets=secrets, token=token)
         self._known.append(job.id)
 
@@ -171,6 +130,8 @@ async def _live(host: Host, plan: CrashPlan, seed: int) -> None:
         store=Mortal(host.store, plan),
         units=Mortal(host.units, plan),
         timers=Mortal(host.timers, plan),
+        backend=Mortal(host.kernel, plan),
+        network_store=Mortal(host.networks, plan),
     )
     story = Story(core, seed)
     try:
@@ -204,6 +165,11 @@ async def _come_to_an_end(host: Host) -> None:
         await asyncio.sleep(0)
     await until(lambda: not list(core.registry) and not host.units.units and not host.timers.timers)
     assert core.free_uids() == LIMITS.uid_count
+    assert host.kernel.attachments == {}
+    for view in core.networks.all():
+        assert view.members == ()
+    assert set(host.kernel.networks) == {"bridge", "isolated", *host.networks.networks}
+    assert not any(stored.is_removed for stored in host.networks.networks.values())
     paths = host.paths
     for place in (paths.starting_secrets, paths.waiting_secrets, paths.credentials, paths.environments):
         assert list(place.iterdir()) == []
@@ -239,7 +205,7 @@ def test_an_agent_that_dies_anywhere_loses_nothing(tmp_path: Path, seed: int) ->
         async with asyncio.timeout(60):
             async with mortal_threads():
                 await _live(host, plan, seed)
-            was_reached = plan._left == 0
+            was_reached = plan.is_due
             await _come_to_an_end(host)
         assert len(host.units.starts) == len(set(host.units.starts)), f"started twice, death at {at}"
         for record in host.records:

@@ -33,6 +33,27 @@ def test_a_job_that_asks_for_nothing_gets_the_task_limit_alone(tmp_path: Path) -
     assert policy(tmp_path).settle(Resources(), Role.OPERATOR) == Resources(max_tasks=4096)
 
 
+def test_a_workspace_has_the_default_size_where_it_can_be_held_to_it(tmp_path: Path) -> None:
+    of = policy(tmp_path)
+    assert of.settle(Resources(), Role.ADMIN, has_quotas=True).work_size == 20 << 30
+    for has_quotas in (True, False):
+        asked = of.settle(Resources(work_size=MIB), Role.ADMIN, has_quotas=has_quotas)
+        assert asked.work_size == MIB
+
+
+def test_a_workspace_is_held_to_the_maximum_of_the_role_or_there_is_no_job(tmp_path: Path) -> None:
+    config = LimitsConfig(operator=MaximaConfig(work_size=MIB))
+    of = policy(tmp_path, config)
+    assert of.settle(Resources(), Role.OPERATOR, has_quotas=True).work_size == MIB
+    assert of.settle(Resources(work_size=MIB), Role.OPERATOR).work_size == MIB
+    assert refused(of, Role.OPERATOR, work_size=2 * MIB).reason == "LIMIT_OVER_MAXIMUM"
+    error = refused(of, Role.OPERATOR)
+    assert error.reason == "LIMIT_NOT_ENFORCED"
+    assert "would not be limited to 1MiB (limits.operator.work_size)" in str(error)
+    accepting = policy(tmp_path, replace(config, unenforced=Unenforced.ACCEPT))
+    assert accepting.settle(Resources(), Role.OPERATOR).work_size == 0
+
+
 def test_what_is_possible_is_taken_as_it_is(tmp_path: Path) -> None:
     wanted = Resources(400, 4 * MIB, 1000, "0-3", 3, HOUR, 19, 10_000, 1)
     assert policy(tmp_path).settle(wanted, Role.ADMIN) == wanted

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from joblet_agent.config import LogsConfig
 from joblet_agent.jobs.log_keeper import LogKeeper
 from joblet_agent.jobs.logs import JobEnd
 from joblet_agent.jobs.paths import JobPaths
@@ -25,20 +26,19 @@ class Kept:
     """A keeper with one job."""
 
     paths: JobPaths
-    journal: FakeJournalCopy | None = field(default_factory=FakeJournalCopy)
+    journal: FakeJournalCopy = field(default_factory=FakeJournalCopy)
     watcher: FakeFileWatcher = field(default_factory=FakeFileWatcher)
     end: JobEnd = field(default_factory=JobEnd)
     truncated: list[JobId] = field(default_factory=list)
     copied: list[tuple[JobId, int]] = field(default_factory=list)
     record: JobRecord = _RECORD
+    copies: bool = True
 
     def __post_init__(self) -> None:
         self.keeper = LogKeeper(
             self.watcher,
-            max_size=_LIMIT,
-            journal=self.journal,
-            lines_per_second=100,
-            burst=100,
+            LogsConfig(max_size=_LIMIT, journal=self.copies, journal_lines_per_second=100, journal_burst=100),
+            self.journal,
             on_truncated=self.truncated.append,
             on_copied=lambda job_id, offset: self.copied.append((job_id, offset)),
         )
@@ -66,7 +66,7 @@ def run(tmp_path: Path, case: Callable[[Kept], Awaitable[None]], *, copies: bool
         home.mkdir()
         kept = Kept(
             JobPaths(home, tmp_path / "env", tmp_path / "report", tmp_path / "trash", tmp_path / "secrets"),
-            FakeJournalCopy() if copies else None,
+            copies=copies,
         )
         kept.write(b"")
         try:
@@ -84,7 +84,6 @@ def test_lines_are_copied_while_the_job_runs_and_the_last_one_at_its_end(tmp_pat
         await kept.idle()
         kept.write(b"one\ntw")
         await kept.idle()
-        assert kept.journal is not None
         assert kept.journal.copied == [b"one"]
         kept.write(b"o")
         await kept.finish()
@@ -101,7 +100,6 @@ def test_r10_a_job_that_ended_before_anybody_looked(tmp_path: Path) -> None:
         kept.end.set()
         kept.keep()
         await kept.keeper.finished(_ID)
-        assert kept.journal is not None
         assert kept.journal.copied == [b"only"]
 
     run(tmp_path, case)
@@ -137,7 +135,6 @@ def test_a_new_agent_does_not_repeat_itself(tmp_path: Path) -> None:
         kept.keep()
         kept.keep()
         await kept.finish()
-        assert kept.journal is not None
         assert kept.journal.copied[0] == b"two"
         assert kept.truncated == []
         assert kept.paths.log.stat().st_size == _LIMIT

@@ -1,4 +1,5 @@
 import asyncio
+import os
 import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from joblet_agent.config import LogsConfig
 from joblet_agent.errors import InvalidRequest
 from joblet_agent.jobs.logs import JobEnd, LogChunk, LogReader
 from joblet_agent.jobs.paths import JobPaths
@@ -44,7 +46,7 @@ class Job:
 def with_job(home: Path, case: Callable[[Job], Awaitable[None]], *, max_size: int = _LIMIT) -> None:
     async def run() -> None:
         watcher = FakeFileWatcher()
-        reader = LogReader(watcher, max_size=max_size)
+        reader = LogReader(watcher, LogsConfig(max_size=max_size))
         paths = JobPaths(
             home / "job", home / "environment", home / "report", home / "trash", home / "credentials"
         )
@@ -241,6 +243,24 @@ def test_since(tmp_path: Path, second: int, wanted: bytes) -> None:
         )
         job.end.set()
         assert await job.text(LogQuery(since=datetime.fromtimestamp(second, UTC))) == wanted
+
+    with_job(tmp_path, case)
+
+
+@pytest.mark.parametrize("is_indexed", [True, False])
+def test_since_the_moment_before_a_write_has_it_although_files_times_lag(
+    tmp_path: Path, is_indexed: bool
+) -> None:
+    moment_ns = 1_700_000_000_000_000_000
+    written_ns = moment_ns - 9_000_000
+
+    async def case(job: Job) -> None:
+        job.write(b"new")
+        os.utime(job.paths.log, ns=(written_ns, written_ns))
+        if is_indexed:
+            job.paths.log_times.write_bytes(struct.pack(">qq", written_ns, 3))
+        job.end.set()
+        assert await job.text(LogQuery(since=datetime.fromtimestamp(moment_ns / 10**9, UTC))) == b"new"
 
     with_job(tmp_path, case)
 

@@ -1,5 +1,7 @@
 """The whole table of ends: spec, Outcome, and R9."""
 
+import errno
+import os
 import signal
 from dataclasses import replace
 from datetime import timedelta
@@ -56,7 +58,6 @@ def test_the_same_status_without_a_report_is_a_failed_start(number: int) -> None
 @pytest.mark.parametrize(
     ("number", "words"),
     [
-        (200, "working directory"),
         (203, "launcher"),
         (209, "log file"),
         (225, "network namespace"),
@@ -211,10 +212,19 @@ def test_what_cannot_be_executed_says_what_and_where_it_was_looked_for(
     assert outcome("exited", 127, "exit-code", report=f"{LAUNCHED}{line}\n", spec=spec).message == message
 
 
-@pytest.mark.parametrize(("work_dir", "shown"), [("/no/such", "'/no/such'"), ("", "'/work'")])
-def test_a_missing_directory_is_named(work_dir: str, shown: str) -> None:
-    found = outcome("exited", 200, "exit-code", report="", spec=JobSpec("cmd", work_dir=work_dir))
-    text = f"could not start: the working directory {shown} is missing or not accessible"
+@pytest.mark.parametrize(
+    ("work_dir", "number", "told"),
+    [
+        ("/no/such", errno.ENOENT, "'/no/such' is missing"),
+        ("/etc/passwd", errno.ENOTDIR, "'/etc/passwd' is no directory"),
+        ("", errno.EACCES, "'/work' is closed to the job's user"),
+        ("/loop", errno.ELOOP, "'/loop' cannot be entered: Too many levels of symbolic links"),
+    ],
+)
+def test_a_directory_that_cannot_be_entered_is_named(work_dir: str, number: int, told: str) -> None:
+    report = f"{LAUNCHED}{number} cannot enter the working directory: {os.strerror(number)}\n"
+    found = outcome("exited", 200, "exit-code", report=report, spec=JobSpec("cmd", work_dir=work_dir))
+    text = f"could not start: the working directory {told}"
     assert (found.reason, found.message) == (Reason.START_FAILED, text)
 
 

@@ -19,7 +19,7 @@ ONE_AT_A_TIME = JobsConfig(max_concurrent=1)
 
 
 def profiles(switches: ProfilesConfig = EVERY, standard: Profile = Profile.DEFAULT) -> Profiles:
-    return Profiles(standard, switches)
+    return Profiles(JobsConfig(default_profile=standard), switches)
 
 
 def test_a_job_that_asks_for_none_gets_the_nodes_own() -> None:

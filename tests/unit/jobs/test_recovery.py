@@ -255,6 +255,7 @@ def test_an_agent_that_is_closed_leaves_everything_as_it_is(tmp_path: Path) -> N
         await core.open()
         first, second = await core.run("sleep"), await core.run("sleep")
         await core.retention.close()
+        await core.workflow_retention.close()
         await core.close_tracking()
         await core.timers.close()
         host.units.end(first.id, "exited", 5, "exit-code")  # systemd goes on telling until the bus is closed

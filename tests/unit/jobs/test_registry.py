@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from joblet_agent.config import JobsConfig
 from joblet_agent.jobs.registry import JobQueue, JobRegistry
 from joblet_agent.model.job import JobId
 from tests.contract.job_records import job_id, record
@@ -35,7 +36,7 @@ def test_the_queue_is_first_come_first_served(steps: list[tuple[str, int]]) -> N
 
 def test_slots() -> None:
     async def main() -> None:
-        registry = JobRegistry(2)
+        registry = JobRegistry(JobsConfig(max_concurrent=2))
         registry.add(record(1))
         assert registry.has_room
         registry.add(record(2))
@@ -51,7 +52,7 @@ def test_slots() -> None:
 
 def test_a_registry_may_change_while_it_is_walked() -> None:
     async def main() -> None:
-        registry = JobRegistry(9)
+        registry = JobRegistry(JobsConfig(max_concurrent=9))
         for number in range(5):
             registry.add(record(number))
         for job in registry:
@@ -63,7 +64,7 @@ def test_a_registry_may_change_while_it_is_walked() -> None:
 
 def test_ends_are_announced_to_whoever_asked_before_and_once() -> None:
     async def main() -> None:
-        registry = JobRegistry(1)
+        registry = JobRegistry(JobsConfig(max_concurrent=1))
         early = registry.end_of(job_id(1))  # it waits, and somebody reads its log
         job = registry.add(record(1))
         assert job.end is early
@@ -78,7 +79,7 @@ def test_ends_are_announced_to_whoever_asked_before_and_once() -> None:
 @pytest.mark.parametrize(("prefix", "found"), [("00000000", {1, 2}), (job_id(1), {1}), ("f", set())])
 def test_ids_matching(prefix: str, found: set[int]) -> None:
     async def main() -> None:
-        registry = JobRegistry(9)
+        registry = JobRegistry(JobsConfig(max_concurrent=9))
         registry.add(record(1))
         registry.add(record(2))
         assert registry.ids_matching(prefix) == {job_id(number) for number in found}

@@ -3,7 +3,11 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
+
 from joblet_agent.config import RetentionConfig
+from joblet_agent.errors import WrongState
+from joblet_agent.jobs import files
 from joblet_agent.jobs.retention import KeptWork
 from joblet_agent.model.files import NewFile, Uploads
 from joblet_agent.model.job import JobId, JobRecord, JobSpec
@@ -76,3 +80,24 @@ def test_records_go_while_the_agent_runs(tmp_path: Path) -> None:
         await until(lambda: len(list(core.host.paths.jobs.iterdir())) == 2)
 
     with_core(tmp_path, case, retention=RetentionConfig(keep_ended=2))
+
+
+def test_a4_a_job_whose_files_stay_stays_until_they_can_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def case(core: Core) -> None:
+        (job,) = await _ended_with_files(core, "a")
+        with monkeypatch.context() as refusing:
+            refusing.setattr(files, "remove_all", lambda _paths: ["a\n: Device or resource busy", "b: busy"])
+            with pytest.raises(WrongState) as caught:
+                await core.service.delete(job.id)
+        assert caught.value.reason == "FILES_NOT_REMOVED"
+        assert str(caught.value) == (
+            f"cannot delete job {job.id[:8]}: 2 of its files cannot be removed, "
+            r"first: 'a\n: Device or resource busy'"
+        )
+        assert (await core.service.get(job.id)).has_ended
+        await core.service.delete(job.id)
+        assert core.host.records == []
+
+    with_core(tmp_path, case)

@@ -8,7 +8,7 @@ import pytest
 from joblet_agent.config import JobsConfig
 from joblet_agent.jobs.shutdown import HostShutdown
 from joblet_agent.model.job import JobState
-from tests.unit.jobs.rig import Core, with_core
+from tests.unit.jobs.rig import Core, until, with_core
 
 LONG, SHORT = timedelta(seconds=20), timedelta(milliseconds=1)
 
@@ -36,6 +36,31 @@ def test_a_job_that_waits_is_not_launched_into_a_host_that_goes_down(tmp_path: P
         core.host.units.is_host_stopping = True
         core.host.units.end(first.id, "exited", 0)
         await see_off(core)
+        assert core.host.units.starts == [first.id]
+        assert await core.state(second.id) is JobState.PENDING
+
+    with_core(tmp_path, case, jobs=JobsConfig(max_concurrent=1))
+
+
+def test_a_job_that_systemd_takes_no_more_waits_for_the_next_boot(tmp_path: Path) -> None:
+    async def case(core: Core) -> None:
+        first, second = await core.run("sleep"), await core.run("sleep")
+        core.host.units.is_host_stopping = True
+        core.host.units.end(first.id, "exited", 0)  # by itself: nothing tells that the host goes down
+        await until(lambda: f"start {second.id}" in core.host.calls)
+        await until(lambda: core.registry.get(second.id) is None)
+        assert core.host.store.records[second.id] == second
+
+    with_core(tmp_path, case, jobs=JobsConfig(max_concurrent=1))
+
+
+def test_what_waits_is_not_launched_once_a_job_was_stopped_by_the_shutdown(tmp_path: Path) -> None:
+    async def case(core: Core) -> None:
+        first, second = await core.run("sleep"), await core.run("sleep")
+        core.host.units.is_host_stopping = True
+        core.host.units.stopping(first.id)
+        core.host.units.end(first.id, "killed", 15)
+        await core.ended(first.id)
         assert core.host.units.starts == [first.id]
         assert await core.state(second.id) is JobState.PENDING
 

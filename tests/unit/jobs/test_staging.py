@@ -58,6 +58,9 @@ def test_an_upload_is_taken_once_by_its_owner(tmp_path: Path) -> None:
             stream(file("d/a", b"xyz"), UploadPart(NewFile("e", is_directory=True)), file("b", b"")), "me"
         )
         assert (upload.file_count, upload.total_bytes, upload.paths) == (2, 3, ("d/a", "b"))
+        assert sorted(await staging.entries(upload.id, "me", act="run it")) == ["b", "d", "d/a", "e"]
+        with pytest.raises(NotFound, match="cannot run it"):
+            await staging.entries(upload.id, "you", act="run it")
         with pytest.raises(NotFound):
             staging.take(upload.id, "you")
         _, directory = staging.take(upload.id, "me")

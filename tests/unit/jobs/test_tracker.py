@@ -25,8 +25,8 @@ def test_a_job_is_stored_before_systemd_hears_of_it_and_released_after_its_outco
 
     host = with_core(tmp_path, case)
     words = [call.split()[:-1] for call in host.calls]
-    assert words[:2] == [["save", "INITIALIZING"], ["start"]]
-    assert words[-2:] == [["save", "COMPLETED"], ["release"]]
+    assert words[:3] == [["save", "INITIALIZING"], ["attach"], ["start"]]
+    assert words[-3:] == [["save", "COMPLETED"], ["release"], ["detach"]]
     assert host.units.units == {}
 
 
@@ -124,7 +124,7 @@ def test_a_full_disk_at_the_end_delays_the_outcome_and_keeps_the_unit(tmp_path: 
     host = with_core(tmp_path, case)
     (job,) = host.records
     assert job.state is JobState.COMPLETED
-    assert host.calls[-2:] == [f"save COMPLETED {job.id}", f"release {job.id}"]
+    assert host.calls[-3:] == [f"save COMPLETED {job.id}", f"release {job.id}", f"detach {job.id}"]
 
 
 def test_a_unit_that_cannot_be_released_is_released_later(tmp_path: Path) -> None:

@@ -51,3 +51,13 @@ def test_a_uid_outside_the_range_is_kept_and_freed_without_harm() -> None:
     pool.give_back(0)
     pool.give_back(12)
     assert pool.take() == FIRST
+
+
+def test_a_certain_uid_is_taken_once() -> None:
+    pool = UidPool(100, 2)
+    assert pool.take_this(70)
+    assert not pool.take_this(70)
+    assert pool.take_this(100)
+    assert pool.take() == 101
+    pool.give_back(70)
+    assert pool.take_this(70)

@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from joblet_agent.model.resources import MOST_CPUS, format_cpu_list, parse_cpu_list, parse_timeout
+from joblet_agent.cpu_list import MOST_CPUS, format_cpu_list, parse_cpu_list
+from joblet_agent.units import parse_timeout
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from joblet_agent.errors import NotAuthenticated
 from joblet_agent.model.identity import Identity, Role
 from joblet_agent.pki.verdict import BadTrust, Trust, judge, read_trust
-from tests.certificates import CLIENT, DAY, SERVER, Pair, make, make_ca, revocation
+from tests.certificates import CLIENT, DAY, SERVER, Pair, Unit, make, make_ca, revocation
 
 CA = make_ca()
 TRUST = read_trust(CA.pem, None)
@@ -37,6 +37,9 @@ def test_c1_the_ou_is_the_role(unit: str) -> None:
         (),
         ("admin", "viewer"),
         ("admin", "admin"),
+        (("admin", "viewer"),),
+        ("",),
+        ("", "admin"),
         ("root",),
         ("admin ",),
         (" admin",),
@@ -52,7 +55,7 @@ def test_c1_the_ou_is_the_role(unit: str) -> None:
         ("admin\u200b",),
     ],
 )
-def test_c1_any_other_ou_is_no_role(units: tuple[str, ...]) -> None:
+def test_c1_any_other_ou_is_no_role(units: tuple[Unit, ...]) -> None:
     assert refusal(make("eve", *units, ca=CA)) == "CERTIFICATE_ROLE"
 
 

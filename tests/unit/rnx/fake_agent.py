@@ -12,7 +12,23 @@ from joblet_agent.pb import joblet_pb2 as pb
 
 UUID = "11111111-2222-4333-8444-555555555555"
 
-_STREAMS = {"GetJobLogs", "GetJobMetrics", "WatchJobs", "ListJobFiles", "DownloadJobFile", "ExecInJob"}
+_STREAMS = {
+    "GetJobLogs",
+    "GetJobMetrics",
+    "WatchJobs",
+    "WatchWorkflow",
+    "ListJobFiles",
+    "DownloadJobFile",
+    "DownloadVolumeFile",
+    "BuildRuntime",
+    "LockRuntime",
+    "FollowRuntimeBuild",
+    "VerifyRuntime",
+    "ExportRuntime",
+    "StreamingInstallRuntimeFromGithub",
+}
+_TAKES_STREAM = {"UploadFiles", "ImportRuntime"}
+"""Their answers get the list of all requests."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +71,11 @@ class FakeAgent:
         self._server.add_generic_rpc_handlers(
             [self._service(service) for service in pb.DESCRIPTOR.services_by_name.values()]
         )
-        self._server.add_insecure_port(self.address)
+        self._listen(self._server)
         self._server.start()
+
+    def _listen(self, server: grpc.Server) -> None:
+        server.add_insecure_port(self.address)
 
     def stop(self) -> None:
         assert self._server is not None
@@ -71,22 +90,22 @@ class FakeAgent:
         return grpc.method_handlers_generic_handler(service.full_name, handlers)
 
     def _handler(self, method: Any) -> Any:
-        streams = method.name in _STREAMS
-        make = grpc.unary_stream_rpc_method_handler if streams else grpc.unary_unary_rpc_method_handler
-        if method.name == "UploadFiles":  # its answer gets the list of all requests
+        make, behave = grpc.unary_unary_rpc_method_handler, self._unary
+        if method.name in _STREAMS:
+            make, behave = grpc.unary_stream_rpc_method_handler, self._stream
+        elif method.name in _TAKES_STREAM:
             make = grpc.stream_unary_rpc_method_handler
-        behaviour: Callable[[Any, Any], Any] = (
-            self._stream(method.name) if streams else self._unary(method.name)
-        )
+        elif method.name == "ExecInJob":  # its answer gets an iterator of the requests, kept as it is used
+            make, behave = grpc.stream_stream_rpc_method_handler, self._exchange
         return make(
-            behaviour,
+            behave(method.name),
             request_deserializer=getattr(pb, method.input_type.name).FromString,
             response_serializer=getattr(pb, method.output_type.name).SerializeToString,
         )
 
     def _unary(self, name: str) -> Callable[[Any, Any], Any]:
         def answer(request: Any, context: Any) -> Any:
-            request = list(request) if name == "UploadFiles" else request
+            request = list(request) if name in _TAKES_STREAM else request
             self.requests.append((name, request))
             default = failure(grpc.StatusCode.UNIMPLEMENTED, f"{name} is not offered", "NOT_OFFERED")
             prepared = self.answers.get(name, default)
@@ -101,6 +120,22 @@ class FakeAgent:
             if callable(prepared):
                 yield from prepared(request, context)
             else:
+                yield _settle(prepared, context)
+
+        return answer
+
+    def _exchange(self, name: str) -> Callable[[Any, Any], Any]:
+        def kept(requests: Iterator[Any]) -> Iterator[Any]:
+            for request in requests:
+                self.requests.append((name, request))
+                yield request
+
+        def answer(requests: Any, context: Any) -> Iterator[Any]:
+            prepared, requests = self.answers[name], kept(requests)
+            if callable(prepared):
+                yield from prepared(requests, context)
+            else:
+                next(requests)
                 yield _settle(prepared, context)
 
         return answer

@@ -1,3 +1,5 @@
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,8 @@ nodes:
     key: k
 """
 
+CLOSED = GOOD.replace("one:50051", "127.0.0.1:1")
+
 
 @pytest.fixture
 def no_system_files(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,6 +53,26 @@ def test_places_are_searched_in_order(tmp_path: Path) -> None:
         place.parent.mkdir()
         place.write_text(GOOD)
         assert find_config("") == place.relative_to(tmp_path) if place == earlier else place
+
+
+@pytest.mark.usefixtures("no_system_files")
+def test_a_file_of_somebody_else_is_used_only_if_it_was_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rnx: Rnx
+) -> None:
+    path = tmp_path / "rnx-config.yml"
+    path.write_text(GOOD)
+    try:
+        os.chown(path, 12345, -1)
+    except PermissionError:  # we are not root: then we are somebody else
+        monkeypatch.setattr("os.geteuid", lambda: os.getuid() + 1)
+    result = rnx("list")
+    assert (result.status, result.out) == (1, "")
+    assert result.err == (
+        "rnx: cannot use rnx-config.yml: another user owns it, who would decide where jobs and secrets go\n"
+        "hint: if that is meant: --config=rnx-config.yml\n"
+    )
+    assert resolve("rnx-config.yml", "", {}).address == "one:50051"
+    assert resolve("", "local", {}) == Target(LOCAL_SOCKET)
 
 
 def test_a_file_that_was_named_must_exist() -> None:
@@ -102,6 +126,41 @@ def test_nodes_lists_the_file_and_hides_its_secrets(tmp_path: Path, rnx: Rnx) ->
         "  other\n  Address: two:50051\n  Node ID: n-2\n  Cert: ***\n  Key: ***\n  CA: missing\n"
         "  Problem: it has no ca\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("mode", "said"),
+    [(0o600, ""), (0o400, ""), (0o644, "read"), (0o640, "read"), (0o620, "change")],
+)
+@pytest.mark.usefixtures("no_system_files")
+def test_a_key_that_others_can_read_is_told_once(tmp_path: Path, rnx: Rnx, mode: int, said: str) -> None:
+    path = tmp_path / "it's.yml"
+    path.write_text(CLOSED)
+    path.chmod(mode)
+    line = (
+        f"rnx: other users can {said} the private key in {path} (mode {mode:04o}): "
+        f"chmod 600 '{tmp_path}/it'\"'\"'s.yml'"
+    )
+    result = rnx("list", "--json", f"--config={path}")
+    assert result.out == ""
+    assert result.err.splitlines().count(line) == bool(said)
+    assert "private key" not in rnx("list", "-q", f"--config={path}").err
+    assert "private key" not in rnx("run", "-q", f"--config={path}", "true").err
+
+
+def test_nodes_alone_lists_them_as_data_too(tmp_path: Path, rnx: Rnx) -> None:
+    (tmp_path / "c.yml").write_text(GOOD)
+    config = f"--config={tmp_path / 'c.yml'}"
+    for words in (
+        ("nodes", "--json", config),
+        ("--json", config, "nodes"),
+        ("nodes", "list", "--json", config),
+    ):
+        assert json.loads(rnx(*words).out) == [
+            {"name": "default", "address": "one:50051", "status": "active", "default": True},
+            {"name": "other", "address": "two:50051", "nodeId": "n-2", "status": "error", "default": False},
+        ]
+    assert rnx("nodes", "tets").err.splitlines() == ["rnx: unknown command: tets", "hint: did you mean test?"]
 
 
 def test_config_help_needs_no_file(rnx: Rnx) -> None:

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+import joblet_agent
 import rnx as package
 from rnx import entry
 from tests.unit.rnx.conftest import Rnx
@@ -10,7 +11,9 @@ from tests.unit.rnx.conftest import Rnx
 
 def test_the_version_is_the_projects() -> None:
     project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())
-    assert package.__version__ == project["project"]["version"]
+    place = project["tool"]["hatch"]["version"]["path"]
+    assert joblet_agent.__file__.endswith(f"/{place}")  # in machines the installed one
+    assert package.__version__ == joblet_agent.__version__
 
 
 @pytest.mark.parametrize(("words", "status"), [(["list"], 1), (["run", "x"], 1), (["run", "-a", "x"], 125)])

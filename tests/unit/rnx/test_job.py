@@ -1,4 +1,5 @@
 import json
+import time
 from typing import Any
 
 import grpc
@@ -279,9 +280,54 @@ def test_help_is_printed_and_no_failure(rnx: Rnx, words: list[str]) -> None:
 
 
 def test_version_names_the_agent_when_it_answers(agent: FakeAgent, rnx: Rnx) -> None:
-    assert rnx("--version").out == "rnx v0.1.0\n"
+    assert rnx("--version").out == "rnx v0.2.0\n"
     agent.answers["GetSystemStatus"] = pb.SystemStatusResponse(
         server_version=pb.ServerVersionInfo(version="v9.9.9")
     )
-    assert rnx("-v").out == "rnx v0.1.0\njoblet v9.9.9\n"
+    assert rnx("-v").out == "rnx v0.2.0\njoblet v9.9.9\n"
     assert json.loads(rnx("--json", "--version").out)["joblet"] == {"version": "v9.9.9"}
+
+
+def test_list_asks_the_agent_for_what_is_wanted(agent: FakeAgent, rnx: Rnx) -> None:
+    agent.answers["QueryJobs"] = pb.QueryJobsResponse()
+    rnx("list", "--schedule=7F3A", "--since=2026-01-31T10:00:00Z", "--name=n", "--state=failed")
+    rnx("list", "--since=1h")
+    first, second = agent.asked("QueryJobs")
+    assert (first.schedule_uuid_prefix, first.name, list(first.states)) == ("7f3a", "n", ["FAILED"])
+    assert first.created_since == 1769853600 * 10**9
+    assert 3590 < time.time() - second.created_since / 1e9 < 3660
+
+
+def test_list_filters_for_an_agent_without_pages(agent: FakeAgent, rnx: Rnx) -> None:
+    old, new = "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"
+    jobs = [
+        job(1, created_time=old),
+        job(2, created_time=new),
+        job(3, created_time=new, schedule_uuid="7f3a"),
+    ]
+    agent.answers["ListJobs"] = pb.Jobs(jobs=jobs)
+    assert rnx("list", "-q", "--since=2026-01-15T00:00:00Z").out.split() == ["id-2", "id-3"]
+    assert rnx("list", "-q", "--schedule=7f").out.split() == ["id-3"]
+
+
+def test_status_shows_the_place_on_the_network(agent: FakeAgent, rnx: Rnx) -> None:
+    agent.answers["GetJobStatus"] = pb.GetJobStatusResponse(
+        uuid=UUID,
+        status="RUNNING",
+        network="backend",
+        addresses=["10.10.0.2", "fd12::2"],
+        bandwidth=10_000_000,
+        ports=[pb.PublishedPort(address="::1", host_port=8080, job_port=80, transport="tcp")],
+        volumes=["data:/srv:ro"],
+        metrics=pb.JobMetricsEvent(net_recv_bytes=2048, net_sent_bytes=5),
+    )
+    text = rnx("status", UUID).out
+    assert (
+        "Network Configuration:\n  Network: backend\n  Addresses: 10.10.0.2, fd12::2\n"
+        "  Published Ports: [::1]:8080->80/tcp\n  Bandwidth: 10mbit each way\n\n"
+        "Volumes:\n  - data:/srv:ro\n" in text
+    )
+    assert "  Network Received: 2.0 KiB\n  Network Sent: 5 B\n" in text
+    data = json.loads(rnx("--json", "status", UUID).out)
+    assert (data["addresses"], data["bandwidth"]) == (["10.10.0.2", "fd12::2"], 10_000_000)
+    assert data["ports"] == [{"address": "::1", "hostPort": 8080, "jobPort": 80, "transport": "tcp"}]

@@ -49,6 +49,15 @@ def test_metrics_shows_each_sample_as_blocks(agent: FakeAgent, rnx: Rnx) -> None
     assert agent.asked("GetJobMetrics") == [pb.GetJobMetricsRequest(job_uuid=UUID, follow=True)]
 
 
+def test_traffic_that_nobody_counts_is_told_and_not_zero(agent: FakeAgent, rnx: Rnx) -> None:
+    agent.answers["GetJobMetrics"] = event(net_uncounted=True)
+    words = "not counted, it is on the host's own network"
+    assert f"Network:\n  Traffic: {words}\n" in rnx("job", "metrics", UUID).out
+    for use in ({"metrics": event(net_uncounted=True)}, {"usage": pb.JobUsage(net_uncounted=True)}):
+        agent.answers["GetJobStatus"] = pb.GetJobStatusResponse(uuid=UUID, status="RUNNING", **use)
+        assert f"  Network: {words}\n" in rnx("status", UUID).out
+
+
 def test_metrics_json_is_one_object_after_the_other(agent: FakeAgent, rnx: Rnx) -> None:
     agent.answers["GetJobMetrics"] = samples
     out = rnx("job", "metrics", "--no-follow", "--json", UUID).out
@@ -159,3 +168,32 @@ def test_status_shows_what_the_job_used(agent: FakeAgent, rnx: Rnx) -> None:
 )
 def test_sizes_are_in_binary_units(size: int, text: str) -> None:
     assert show_size(size) == text
+
+
+def test_status_of_a_running_job_shows_what_it_uses_now(agent: FakeAgent, rnx: Rnx) -> None:
+    metrics = pb.JobMetricsEvent(
+        job_uuid=UUID,
+        cpu_usec=1_500_000,
+        cpu_percent=12.5,
+        memory_bytes=3 << 20,
+        memory_anon=2 << 20,
+        memory_file=1 << 20,
+        memory_peak=4 << 20,
+        tasks=3,
+        io_pressure=1.25,
+        disk_read_ops=2,
+        disk_read_bytes=2048,
+        disk_read_rate=512,
+    )
+    agent.answers["GetJobStatus"] = pb.GetJobStatusResponse(uuid=UUID, status="RUNNING", metrics=metrics)
+    shown = rnx("status", UUID).out.partition("Resource Usage:\n")[2].partition("\n\n")[0].splitlines()
+    assert shown == [
+        "  CPU Time: 1.50s, now 12.5% of one core",
+        "  Memory: 3.0 MiB (2.0 MiB its own, 1.0 MiB page cache), peak 4.0 MiB",
+        "  Disk Read: 2.0 KiB in 2 operations, 512 B/s",
+        "  Tasks: 3",
+        "  Pressure: I/O 1.25%",
+    ]
+    data = json.loads(rnx("status", "--json", UUID).out)["metrics"]
+    assert (data["cpuUsec"], data["memoryFile"], data["ioPressure"]) == (1_500_000, 1 << 20, 1.25)
+    assert "jobUuid" not in data

@@ -88,6 +88,23 @@ def test_every_flag_reaches_the_agent(agent: FakeAgent, rnx: Rnx) -> None:
     assert "Environment: 1 variables set\nSecret Environment: 1 variables set\n" in result.out
 
 
+def test_a_network_with_its_ports_and_rate_reaches_the_agent(
+    agent: FakeAgent, rnx: Rnx, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RNX_RUN_BANDWIDTH", "500kbit")
+    words = ("--network=backend", "--publish=8080:80", "--publish", "[::1]:53:5353/udp", "--schedule=daily")
+    assert rnx("run", *words, "--volume=data:/srv:ro", "true").status == 0
+    (request,) = agent.asked("RunJob")
+    assert list(request.ports) == [
+        pb.PublishedPort(host_port=8080, job_port=80, transport="tcp"),
+        pb.PublishedPort(address="::1", host_port=53, job_port=5353, transport="udp"),
+    ]
+    assert (request.network, request.bandwidth) == ("backend", 500_000)
+    assert list(request.volumes) == ["data:/srv:ro"]
+    assert rnx("run", "--bandwidth=10mbit", "true").status == 0
+    assert agent.asked("RunJob")[1].bandwidth == 10_000_000
+
+
 def test_files_travel_with_the_request(agent: FakeAgent, rnx: Rnx, tmp_path: Path) -> None:
     (tmp_path / "tree/sub").mkdir(parents=True)
     (tmp_path / "tree/sub/deep.txt").write_text("deep")
@@ -135,6 +152,8 @@ def test_bytes_that_are_not_utf8_are_refused_before_sending(agent: FakeAgent, rn
         (["-e", "A=" + "x" * 32769, "true"], "the value of A has 32769 bytes, the limit is 32768"),
         (["--secret-file=geheim", "true"], "cannot read --secret-file: expected NAME=PATH"),
         (["--secret-file==/etc/passwd", "true"], "cannot read --secret-file: expected NAME=PATH"),
+        (["--publish=80", "true"], "cannot read --publish=80: expected [ADDR:]HOSTPORT:JOBPORT[/tcp|udp]"),
+        (["--bandwidth=10MB", "true"], "cannot read --bandwidth=10MB: not a rate in bits per second"),
         (["--gpu-memory=lots", "true"], "cannot read --gpu-memory=lots"),
         (["--gpu-memory=9999999GB", "true"], "the largest size is"),
         (["--schedule=0s", "true"], "cannot read --schedule=0s: expected 1 second to 365 days"),

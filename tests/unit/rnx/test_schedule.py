@@ -56,6 +56,20 @@ def test_show_has_the_newest_jobs(agent: FakeAgent, rnx: Rnx) -> None:
     assert [job["id"] for job in data["jobs"]] == [JOB.uuid]
 
 
+def test_show_of_one_that_starts_workflows(agent: FakeAgent, rnx: Rnx) -> None:
+    started = pb.WorkflowInfo(uuid="1" + UUID[1:], name="nightly", status="COMPLETED", schedule_uuid=UUID)
+    schedule = pb.Schedule()
+    schedule.CopyFrom(SCHEDULE)
+    schedule.of_workflows, schedule.last_workflow_uuid = True, started.uuid
+    agent.answers["GetSchedule"] = pb.GetScheduleResponse(schedule=schedule, workflows=[started])
+    text = rnx("schedule", "show", UUID[:8]).out
+    assert f"Last Workflow: {started.uuid}" in text
+    assert "COMPLETED" in text
+    data = json.loads(rnx("schedule", "show", UUID, "--json").out)
+    assert (data["last_workflow_uuid"], "jobs" in data) == (started.uuid, False)
+    assert [each["status"] for each in data["workflows"]] == ["COMPLETED"]
+
+
 def test_pause_resume_remove(agent: FakeAgent, rnx: Rnx) -> None:
     agent.answers["PauseSchedule"] = pb.PauseScheduleResponse(schedule=SCHEDULE)
     agent.answers["ResumeSchedule"] = pb.ResumeScheduleResponse(schedule=SCHEDULE)

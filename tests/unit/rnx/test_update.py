@@ -47,6 +47,14 @@ NODE = pb.GetNodeResponse(
     defaults=pb.Limits(max_tasks=4096),
     maxima={"operator": pb.Limits(max_memory=1024, timeout="1h"), "admin": pb.Limits()},
     unenforced=["--io-weight"],
+    certificates=[
+        pb.CertificateStatus(
+            kind="server", subject="CN=x", not_after="2026-12-01T00:00:00Z", days_left=2, state="due"
+        ),
+        pb.CertificateStatus(
+            kind="ca", subject="CN=y\n", not_after="2026-11-01T00:00:00Z", days_left=-9, state="expired"
+        ),
+    ],
 )
 
 
@@ -59,8 +67,22 @@ def test_monitor_status_tells_the_limits_of_all_and_of_each(agent: FakeAgent, rn
         "A job that asks for nothing:\n  Max Tasks: 4096\n\n"
         "Maxima of role admin:\n  none\n\n"
         "Maxima of role operator:\n  Max Memory: 1024 MB\n  Time Limit: 1h\n\n"
-        "Not enforced by this host:\n  --io-weight\n"
+        "Workspaces (/work):\n  no limit on disk: the file system has no project quotas "
+        "(docs/operations.md, Workspaces); with --work-size they are memory\n\n"
+        "Not enforced by this host:\n  --io-weight\n\n"
+        "Certificates:\n"
+        "  server CN=x: due, until 2026-12-01T00:00:00Z (2 days left)\n"
+        "  ca CN=y\\n: expired, until 2026-11-01T00:00:00Z\n"
     )
+
+
+def test_monitor_status_tells_of_workspaces_with_quotas(agent: FakeAgent, rnx: Rnx) -> None:
+    agent.answers["GetNode"] = pb.GetNodeResponse(
+        workspace_quotas=True, defaults=pb.Limits(work_size=20 << 30)
+    )
+    text = rnx("monitor", "status").out
+    assert "A job that asks for nothing:\n  Work Size: 21474836480 bytes\n" in text
+    assert "Workspaces (/work):\n  held to their size by project quotas\n" in text
 
 
 def test_monitor_status_as_json(agent: FakeAgent, rnx: Rnx) -> None:
@@ -69,4 +91,11 @@ def test_monitor_status_as_json(agent: FakeAgent, rnx: Rnx) -> None:
     assert data["cpuInfo"] == {"cores": 4, "online": "0-2,6"}
     assert data["jobs"] == {"running": 2, "waiting": 1, "maxConcurrent": 1000, "maxWaiting": 100_000}
     assert data["ceilings"] == {"MemoryMax": "6GiB"}
+    assert data["certificates"][0] == {
+        "kind": "server",
+        "subject": "CN=x",
+        "notAfter": "2026-12-01T00:00:00Z",
+        "daysLeft": 2,
+        "state": "due",
+    }
     assert data["maxima"] == {"admin": {}, "operator": {"maxMemory": 1024, "timeout": "1h"}}

@@ -1,10 +1,12 @@
 """A server in this process on a socket of its own, with fake jobs behind it."""
 
+import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -12,9 +14,11 @@ import grpc
 import grpc.aio
 
 from joblet_agent.config import AgentConfig, JobsConfig, RpcConfig, SocketConfig
+from joblet_agent.errors import JobletError
 from joblet_agent.jobs.logs import LogChunk
+from joblet_agent.jobs.signals import signal_number
 from joblet_agent.model.event import Sighting, WatchQuery
-from joblet_agent.model.execution import ExecOutput, ExecSpec
+from joblet_agent.model.execution import ExecOutput, ExecSpec, TerminalSize
 from joblet_agent.model.files import NO_UPLOADS, FilePiece, StagedUpload, UploadPart, Uploads, WorkFile
 from joblet_agent.model.identity import Identity
 from joblet_agent.model.job import (
@@ -32,15 +36,20 @@ from joblet_agent.model.job import (
     Token,
 )
 from joblet_agent.model.metrics import MetricsQuery, Reading
+from joblet_agent.model.network import Network, NetworkSpec, NetworkView
 from joblet_agent.model.node import Node
 from joblet_agent.model.resources import Resources
 from joblet_agent.model.schedule import Schedule, ScheduleId
 from joblet_agent.model.secrets import NO_SECRETS, Secrets
+from joblet_agent.model.volume import Backing, Volume, VolumeSnapshot, VolumeState, VolumeType
 from joblet_agent.rpc.auth import Authenticator, local_caller
 from joblet_agent.rpc.methods import defined_methods
 from joblet_agent.rpc.server import AgentServer, build_server
 from joblet_agent.rpc.services import Services
+from joblet_agent.volumes.views import VolumeView
 from tests.fakes.audit_log import FakeAuditLog
+from tests.unit.rpc.fake_runtimes import FakeRuntimes
+from tests.unit.rpc.fake_workflows import FakeWorkflows
 
 ID = JobId("7f3a0000-0000-4000-8000-000000000001")
 NOW = datetime(2026, 1, 31, 12, 0, 0, 987654, tzinfo=UTC)
@@ -115,18 +124,21 @@ class FakeJobs:
         assert self.chunks is not None
         return self.chunks()
 
-    async def metrics(self, given: str, query: MetricsQuery) -> tuple[JobId, AsyncIterator[Reading]]:
+    async def metrics(self, given: str, query: MetricsQuery) -> tuple[JobRecord, AsyncIterator[Reading]]:
         self._called("metrics", given, query)
 
         async def readings() -> AsyncIterator[Reading]:
             for reading in self.readings_of:
                 yield reading
 
-        return self.record.id, readings()
+        return self.record, readings()
 
     async def readings(self, given: Sequence[str]) -> list[tuple[JobRecord, Reading | None]]:
         self._called("readings", list(given))
         return [(self.record, reading) for reading in self.readings_of] or [(self.record, None)]
+
+    async def use(self, record: JobRecord) -> Reading | None:
+        return self.readings_of[-1] if self.readings_of else None
 
     @property
     def metrics_interval(self) -> timedelta:
@@ -136,6 +148,9 @@ class FakeJobs:
         self._called("explain", given)
         known = ExplainedProperty("Slice", "joblet-jobs.slice", "always", "systemd.resource-control(5)")
         return Explanation(self.unit_name(JobId(given)), (known,), "systemd-run true", ("a note",))
+
+    def trouble(self, job_id: JobId) -> str:
+        return ""
 
     def queue_position(self, job_id: JobId) -> int:
         return 4
@@ -262,8 +277,16 @@ class FakeSchedules:
     schedule: Schedule = SCHEDULE
     calls: list[tuple[Any, ...]] = field(default_factory=list)
 
-    async def create(self, spec: JobSpec, caller: Identity) -> Schedule:
-        self.calls.append(("create", spec, caller))
+    async def create(
+        self,
+        spec: JobSpec,
+        caller: Identity,
+        uploads: Uploads = NO_UPLOADS,
+        *,
+        secrets: Secrets = NO_SECRETS,
+        token: Token | None = None,
+    ) -> Schedule:
+        self.calls.append(("create", spec, caller, uploads, secrets, token))
         return replace(self.schedule, template=replace(self.schedule.template, spec=spec))
 
     def all(self) -> Sequence[Schedule]:
@@ -285,19 +308,36 @@ class FakeSchedules:
         self.calls.append(("pause", given))
         return replace(self.schedule, is_paused=True, next_at=None)
 
-    async def resume(self, given: str) -> Schedule:
+    async def resume(self, given: str, caller: Identity) -> Schedule:
         self.calls.append(("resume", given))
         return self.schedule
 
 
 class FakeExec:
-    """A command that has written and ended."""
+    """A command that has written, and ends when its input does, or without any at once."""
 
     def __init__(self) -> None:
         self.is_closed = False
+        self.given: list[Any] = []
+        self.may_end = asyncio.Event()
+
+    async def write(self, data: bytes) -> None:
+        self.given.append(data)
+
+    async def end_input(self) -> None:
+        self.given.append(None)
+        self.may_end.set()
+
+    async def resize(self, size: TerminalSize) -> None:
+        self.given.append(size)
+
+    def signal(self, given: str) -> None:
+        signal_number(given)
+        self.given.append(given)
 
     async def __aiter__(self) -> AsyncIterator[tuple[ExecOutput, bytes] | Outcome]:
         yield ExecOutput.STDOUT, b"out"
+        await self.may_end.wait()
         yield ExecOutput.STDERR, b"err"
         yield Outcome(JobState.FAILED, Reason.EXIT_CODE, 3, 0, "exited with status 3")
 
@@ -316,7 +356,78 @@ class FakeExecs:
     async def start(self, given: str, wanted: ExecSpec, caller: Identity) -> FakeExec:
         await self.jobs.get(given)
         self.wanted.append(wanted)
+        if not wanted.stdin:
+            self.running.may_end.set()
         return self.running
+
+
+VOLUME = Volume(
+    name="data",
+    type=VolumeType.FILESYSTEM,
+    backing=Backing.IMAGE,
+    size=2**30,
+    size_text="1GB",
+    number=1879113728,
+    created_at=NOW,
+    state=VolumeState.READY,
+    snapshots=(VolumeSnapshot("first", NOW),),
+)
+
+
+@dataclass
+class FakeVolumes:
+    """Answers every call with one volume, or raises ``error``; keeps what it was called with."""
+
+    users: tuple[JobRecord, ...] = (RECORD,)
+    error: JobletError | None = None
+    files: FakeFiles = field(default_factory=FakeFiles)
+    calls: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def answer(self, *call: Any) -> VolumeView:
+        self.calls.append(call)
+        if self.error is not None:
+            raise self.error
+        return VolumeView(VOLUME, "/path", "a.mount", self.users, 4096, "")
+
+    async def create(self, name: str, size_text: str, type_text: str) -> VolumeView:
+        return self.answer("create", name, size_text, type_text)
+
+    async def all(self) -> Sequence[VolumeView]:
+        return [self.answer("all")]
+
+    async def get(self, name: str) -> VolumeView:
+        return self.answer("get", name)
+
+    async def remove(self, name: str) -> None:
+        self.answer("remove", name)
+
+    async def grow(self, name: str, size_text: str) -> VolumeView:
+        return self.answer("grow", name, size_text)
+
+    async def put(self, name: str, path: str, upload_id: str, caller: Identity) -> tuple[int, int]:
+        self.answer("put", name, path, upload_id, caller)
+        return 2, 3
+
+    async def download(self, name: str, path: str) -> "FakePieces[FilePiece]":
+        self.answer("download", name, path)
+        return FakePieces(self.files, self.files.pieces)
+
+
+@dataclass
+class FakeVolumeSnapshots:
+    """Keeps its calls with those of ``volumes``, and raises what they raise."""
+
+    volumes: FakeVolumes
+
+    async def make(self, name: str, snapshot: str) -> VolumeSnapshot:
+        self.volumes.answer("snapshot", name, snapshot)
+        return VolumeSnapshot(snapshot or "now", NOW)
+
+    async def restore(self, name: str, snapshot: str) -> None:
+        self.volumes.answer("restore", name, snapshot)
+
+    async def remove(self, name: str, snapshot: str) -> None:
+        self.volumes.answer("remove_snapshot", name, snapshot)
 
 
 class Caller:
@@ -337,6 +448,10 @@ class Caller:
 
     async def unary(self, method: str, request: Any = None, metadata: Any = None) -> Any:
         """Return the answer of a unary method, or the first of a stream's (None if it has none)."""
+        if METHODS[method].takes_stream and METHODS[method].gives_stream:
+            async for answer in self.exchange(method, [] if request is None else [request]):
+                return answer
+            return None
         if METHODS[method].takes_stream:
             return await self.upload(method, [] if request is None else [request])
         if METHODS[method].gives_stream:
@@ -348,13 +463,51 @@ class Caller:
 
     async def upload(self, method: str, requests: Sequence[Any]) -> Any:
         """Return the answer of a client-stream method to these requests."""
-        call = self._callable(self.channel.stream_unary, method)
-        return await call(iter([self._bytes(method, request) for request in requests]))
+        return await self._converse(method, requests, lambda channel: channel.stream_unary)
+
+    async def answers(self, method: str, requests: Iterable[Any]) -> list[Any]:
+        """Return all that a method that streams both ways answers to these requests."""
+        return list(await self._converse(method, requests, lambda channel: channel.stream_stream, list))
+
+    def exchange(self, method: str, requests: Iterable[Any]) -> Any:
+        """Return the call of a method that streams both ways."""
+        call = self._callable(self.channel.stream_stream, method)
+        return call(iter([self._bytes(method, request) for request in requests]))
 
     def stream(self, method: str, request: Any = None, metadata: Any = None) -> Any:
         """Return the call of a server-stream method."""
         call = self._callable(self.channel.unary_stream, method)
         return call(self._bytes(method, request), metadata=metadata)
+
+    async def _converse(
+        self,
+        method: str,
+        requests: Iterable[Any],
+        kind: Callable[[grpc.Channel], Any],
+        taken: Callable[[Any], Any] = lambda answer: answer,
+    ) -> Any:
+        """Return what ``taken`` makes of the answer to requests of which the server may refuse an early one.
+
+        A client of ``grpc.aio`` that writes to a call the server has just refused can give an error of its
+        own (INTERNAL) in place of the server's; the synchronous client, which rnx uses, never does.
+        """
+        given = [self._bytes(method, request) for request in requests]
+
+        def talk() -> Any:
+            with grpc.insecure_channel(self.target) as channel:
+                return taken(self._callable(kind(channel), method)(iter(given), timeout=20))
+
+        try:
+            return await asyncio.to_thread(talk)
+        except grpc.RpcError as error:
+            told: Any = error
+            raise grpc.aio.AioRpcError(
+                told.code(),
+                grpc.aio.Metadata(*(told.initial_metadata() or ())),
+                grpc.aio.Metadata(*(told.trailing_metadata() or ())),
+                told.details(),
+                told.debug_error_string(),
+            ) from error
 
     def _callable(self, make: Callable[..., Any], method: str) -> Any:
         return make(f"/joblet.{method}", response_deserializer=METHODS[method].answer.FromString)
@@ -365,6 +518,35 @@ class Caller:
             return request
         message = METHODS[method].request() if request is None else request
         return bytes(message.SerializeToString())
+
+
+@dataclass
+class FakeNetworks:
+    """Networks that are there, or ``error``; keeps what it was called with."""
+
+    views: list[NetworkView] = field(default_factory=list)
+    error: BaseException | None = None
+    calls: list[object] = field(default_factory=list)
+
+    def all(self) -> Sequence[NetworkView]:
+        return self.views
+
+    def get(self, name: str) -> NetworkView:
+        self._called(name)
+        return next(view for view in self.views if view.name == name)
+
+    async def create(self, spec: NetworkSpec) -> Network:
+        self._called(spec)
+        range4, range6 = IPv4Network(spec.cidr), IPv6Network("fd00:1:2:10::/64")
+        return Network(spec.name, f"joblet-{spec.name}", range4, range6)
+
+    async def remove(self, name: str) -> None:
+        self._called(name)
+
+    def _called(self, call: object) -> None:
+        self.calls.append(call)
+        if self.error is not None:
+            raise self.error
 
 
 @asynccontextmanager
@@ -378,14 +560,19 @@ async def serving(
     group: str = "nobody-has-this-group",
     files: FakeFiles | None = None,
     execs: FakeExecs | None = None,
+    volumes: FakeVolumes | None = None,
     audit: FakeAuditLog | None = None,
     jobs_config: JobsConfig | None = None,
+    networks: "FakeNetworks | None" = None,
+    workflows: FakeWorkflows | None = None,
+    runtimes: FakeRuntimes | None = None,
 ) -> AsyncIterator[Caller]:
     """Serve ``jobs`` and yield a caller connected to the server."""
     # Not tmp_path: a socket's path has at most 107 bytes, whatever the test is called.
     with tempfile.TemporaryDirectory(prefix="rpc-") as directory:
         socket = SocketConfig(path=Path(directory) / "agent.sock", group=group)
         config = AgentConfig(socket=socket, rpc=rpc or RpcConfig(), jobs=jobs_config or JobsConfig())
+        volumes = volumes or FakeVolumes()
         services = Services(
             jobs,
             watches or FakeWatches(),
@@ -394,6 +581,12 @@ async def serving(
             FakeLive(jobs),
             schedules or FakeSchedules(),
             execs or FakeExecs(jobs),
+            networks or FakeNetworks(),
+            volumes,
+            volumes,
+            FakeVolumeSnapshots(volumes),
+            workflows or FakeWorkflows(),
+            (runtimes or FakeRuntimes()).services(),
         )
         server = build_server(services, config, audit or FakeAuditLog(), authenticate=authenticate)
         await server.start()

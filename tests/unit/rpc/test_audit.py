@@ -9,7 +9,7 @@ from typing import cast
 import grpc.aio
 import pytest
 
-from joblet_agent.errors import NotAuthenticated, NotFound, NotPermitted
+from joblet_agent.errors import NotAuthenticated, NotFound, NotPermitted, WrongState
 from joblet_agent.model.audit import AuditEntry, AuditResult, Subject
 from joblet_agent.model.identity import Identity, Role
 from joblet_agent.pb import joblet_pb2 as pb
@@ -17,8 +17,11 @@ from joblet_agent.rpc.audit import AuditInterceptor, address_of, is_recorded
 from joblet_agent.rpc.auth import ACCESS
 from joblet_agent.rpc.denials import AT_ONCE, MOST_CALLERS, Denials
 from joblet_agent.rpc.handlers import Context, behaviour_of
+from joblet_agent.workflows.wanted import WorkflowRefused
+from joblet_agent.yaml_file.problems import Mark, Problem
 from tests.fakes.audit_log import FakeAuditLog
-from tests.unit.rpc.serving import ID, FakeJobs, serving
+from tests.unit.rpc.fake_workflows import WORKFLOW_ID, FakeChanges, FakeWorkflows
+from tests.unit.rpc.serving import ID, METHODS, SCHEDULE, FakeJobs, FakeVolumes, serving
 
 RUN, STOP, LIST = "JobService/RunJob", "JobService/StopJob", "JobService/ListJobs"
 EXEC = "AgentService/ExecInJob"
@@ -128,7 +131,12 @@ def without_collector() -> Iterator[None]:
 def test_a_stream_whose_client_is_gone_keeps_its_connection_no_longer(method: str) -> None:
     """Until it is forgotten gRPC holds the client's socket, and the collector may come much later."""
 
+    lasting: list[object] = []
+
     async def forever(request: object, context: object) -> None:
+        loop = asyncio.get_running_loop()
+        lasting.append(asyncio.create_task(asyncio.sleep(1000)))  # as a job's own, which a call has started
+        loop.call_later(1000, print).cancel()  # the loop keeps it until it would have been due
         await asyncio.Event().wait()
 
     async def run() -> object:
@@ -168,9 +176,13 @@ def test_a_stream_is_recorded_when_it_begins_and_when_it_ends() -> None:
 
     async def run() -> None:
         async with serving(FakeJobs(), audit=audit) as caller:
-            async for _ in caller.stream(
-                EXEC, pb.ExecInJobRequest(uuid=ID, command="sh", args=["-c", "secret"])
-            ):
+            start = pb.ExecStart(uuid=ID, command="sh", args=["-c", "secret"], stdin=True)
+            given = [
+                pb.ExecInJobRequest(start=start),
+                pb.ExecInJobRequest(stdin=b"secret"),
+                pb.ExecInJobRequest(stdin_end=pb.ExecStdinEnd()),
+            ]
+            async for _ in caller.exchange(EXEC, given):
                 assert told(audit.entries[0])[2] is AuditResult.BEGUN
 
     asyncio.run(run())
@@ -179,6 +191,7 @@ def test_a_stream_is_recorded_when_it_begins_and_when_it_ends() -> None:
         (EXEC, AuditResult.BEGUN, "", subject),
         (EXEC, AuditResult.DONE, "", subject),
     ]
+    assert "secret" not in repr(audit.entries)
 
 
 def test_a_schedule_is_not_taken_for_a_job() -> None:
@@ -190,8 +203,82 @@ def test_a_schedule_is_not_taken_for_a_job() -> None:
             await caller.unary("AgentService/RemoveSchedule", pb.RemoveScheduleRequest(uuid=ID[:8]))
 
     asyncio.run(run())
-    assert [entry.subject for entry in audit.entries][1] == Subject(schedule_id=ID)
-    assert audit.entries[0].subject.job_id == ""
+    assert [entry.subject for entry in audit.entries] == [Subject(schedule_id=ID)] * 2
+
+
+def test_volumes_are_named_and_a_removal_that_was_refused_has_failed() -> None:
+    audit = FakeAuditLog()
+    in_use = FakeVolumes(error=WrongState("cannot remove volume data: a job uses it", reason="VOLUME_IN_USE"))
+
+    async def run() -> None:
+        async with serving(FakeJobs(), audit=audit) as caller:
+            await caller.unary("AgentService/GrowVolume", pb.GrowVolumeRequest(name="data", size="2GB"))
+            await caller.unary("VolumeService/RemoveVolume", pb.RemoveVolumeRequest(name="data"))
+        async with serving(FakeJobs(), audit=audit, volumes=in_use) as caller:
+            await caller.unary("VolumeService/RemoveVolume", pb.RemoveVolumeRequest(name="data"))
+
+    asyncio.run(run())
+    assert {entry.subject for entry in audit.entries} == {Subject(name="data")}
+    assert [(entry.result, entry.reason) for entry in audit.entries] == [
+        (AuditResult.DONE, ""),
+        (AuditResult.DONE, ""),
+        (AuditResult.FAILED, "REFUSED"),
+    ]
+
+
+RUN_WORKFLOW = pb.RunWorkflowRequest(
+    workflow="nightly.yml",
+    yaml_content="secret_environment: {KEY: geheim}",
+    workflow_files=[pb.FileUpload(path="key", content=b"geheim")],
+)
+
+
+def test_a_workflow_is_recorded_with_its_id_and_file_and_nothing_of_its_text() -> None:
+    audit = FakeAuditLog()
+    refused = FakeWorkflows(error=WorkflowRefused([Problem(Mark(1, 2), "jobs", "wrong, says geheim")]))
+
+    async def run() -> None:
+        async with serving(FakeJobs(), audit=audit) as caller:
+            await caller.unary("JobService/RunWorkflow", RUN_WORKFLOW)
+        async with serving(FakeJobs(), audit=audit, workflows=FakeWorkflows(made=SCHEDULE)) as caller:
+            await caller.unary("JobService/RunWorkflow", RUN_WORKFLOW)
+        async with serving(FakeJobs(), audit=audit, workflows=refused) as caller:
+            with pytest.raises(grpc.aio.AioRpcError):
+                await caller.unary("JobService/RunWorkflow", RUN_WORKFLOW)
+
+    asyncio.run(run())
+    assert [told(entry)[2:] for entry in audit.entries] == [
+        (AuditResult.DONE, "", Subject(name="nightly.yml", workflow_id=WORKFLOW_ID)),
+        (AuditResult.DONE, "", Subject(name="nightly.yml", schedule_id=ID)),
+        (AuditResult.FAILED, "WORKFLOW_INVALID", Subject(name="nightly.yml")),
+    ]
+    assert "geheim" not in repr(audit.entries)
+
+
+@pytest.mark.parametrize("verb", ["Stop", "Cancel", "Pause", "Resume", "Retry", "Delete"])
+def test_what_is_done_to_a_workflow_is_recorded_with_its_whole_id(verb: str) -> None:
+    audit = FakeAuditLog()
+    method = f"AgentService/{verb}Workflow"
+
+    async def run() -> None:
+        async with serving(FakeJobs(), audit=audit) as caller:
+            await caller.unary(method, METHODS[method].request(workflow_uuid="9c1d"))
+
+    asyncio.run(run())
+    subject = Subject(workflow_id=WORKFLOW_ID)
+    assert [told(entry) for entry in audit.entries] == [("local", method, AuditResult.DONE, "", subject)]
+
+
+def test_checking_and_watching_a_workflow_are_no_changes() -> None:
+    audit = FakeAuditLog()
+
+    async def run() -> None:
+        async with serving(FakeJobs(), audit=audit, workflows=FakeWorkflows(changes=FakeChanges())) as caller:
+            await caller.unary("AgentService/CheckWorkflow", pb.CheckWorkflowRequest(yaml_content="x"))
+            await caller.unary("AgentService/WatchWorkflow", pb.WatchWorkflowRequest(workflow_uuid="9c1d"))
+
+    asyncio.run(run())
+    assert not audit.entries
 
 
 def test_every_method_that_changes_something_is_recorded() -> None:
@@ -207,6 +294,9 @@ def test_every_method_that_changes_something_is_recorded() -> None:
         "Download",
         "Check",
         "ServerReflection",
+        "Follow",
+        "Verify",
+        "Export",
     )
     assert all(method.split("/")[1].startswith(verbs) for method in reading)
     assert not any(

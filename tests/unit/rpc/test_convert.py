@@ -1,6 +1,7 @@
 import contextlib
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from joblet_agent.jobs.host import HostFacts
 from joblet_agent.jobs.limits import LIMITS, LimitPolicy
 from joblet_agent.model.identity import Role
 from joblet_agent.model.job import JobSpec, JobState, Outcome, Reason
+from joblet_agent.model.network import Network, PublishedPort, Transport
 from joblet_agent.model.resources import Resources
+from joblet_agent.networks.check import check_attachable
 from joblet_agent.pb import joblet_pb2 as pb
 from joblet_agent.rpc.convert import (
     job_to_proto,
@@ -36,26 +39,27 @@ OFFERED = {
     "command",
     "args",
     "network",
+    "bandwidth",
+    "ports",
     "work_dir",
     "environment",
     "profile",
     "uploads",
     "upload_id",
-    "work_size",
     "schedule",
     "skip_missed",
     "secret_environment",
+    "volumes",
+    "runtime",
+    "gpu_count",
     "secret_files",
     "token",
 } | set(LIMITS)
 
 SET: dict[str, Any] = {
-    "volumes": [""],
-    "runtime": "python",
     "workflow_uuid": "x",
     "job_uuid": ID,
     "requirements": [pb.JobRequirement()],
-    "gpu_count": 1,
     "gpu_memory_mb": 1,
 }
 
@@ -79,9 +83,21 @@ def test_an_option_that_is_not_offered_is_named_as_the_user_knows_it(field: str)
 
 def test_a_request_becomes_a_spec() -> None:
     request = pb.RunJobRequest(
-        name="n", command="sh", args=["", "$X%i\n"], network="none", work_dir="/w", environment={"A": "b=c"}
+        name="n",
+        command="sh",
+        args=["", "$X%i\n"],
+        network="none",
+        bandwidth=8000,
+        ports=[pb.PublishedPort(host_port=1, job_port=2, transport="udp", address="::1")],
+        work_dir="/w",
+        environment={"A": "b=c"},
+        runtime="python:3.11",
     )
-    assert spec_from_proto(request) == JobSpec("sh", ("", "$X%i\n"), "n", {"A": "b=c"}, "none", "/w")
+    port = PublishedPort(1, 2, Transport.UDP, "::1")
+    spec = JobSpec(
+        "sh", ("", "$X%i\n"), "n", {"A": "b=c"}, "none", 8000, (port,), "/w", runtime="python:3.11"
+    )
+    assert spec_from_proto(request) == spec
 
 
 def test_limits_become_resources() -> None:
@@ -147,6 +163,8 @@ FULL = replace(
     main_pid=7,
     started_by="local",
     log_truncated=True,
+    workflow_id="9c1d",
+    dependencies=("build", "lint"),
 )
 
 ROW: dict[str, Any] = {
@@ -165,6 +183,8 @@ ROW: dict[str, Any] = {
     "queue_position": 2,
     "created_time": "2026-01-31T12:00:00.987654Z",
     "profile": "strict",
+    "workflow_uuid": "9c1d",
+    "dependencies": ["build", "lint"],
 }
 
 
@@ -209,6 +229,17 @@ requests = st.builds(
     command=texts,
     args=st.lists(texts, max_size=4),
     network=texts,
+    bandwidth=st.sampled_from([0, 1, -1, 8000, 2**63 - 1]),
+    ports=st.lists(
+        st.builds(
+            pb.PublishedPort,
+            transport=st.sampled_from(["", "tcp", "udp", "x"]),
+            address=st.sampled_from(["", "0.0.0.0", "::", "::1", "fe80::1%eth0", "\0", "1.2.3"]),
+            host_port=st.sampled_from([0, 1, 80, -1, 65536, 2**31 - 1]),
+            job_port=st.sampled_from([0, 1, -1, 65536]),
+        ),
+        max_size=3,
+    ),
     work_dir=texts,
     environment=st.dictionaries(texts, texts, max_size=4),
     **dict.fromkeys(
@@ -218,6 +249,9 @@ requests = st.builds(
     cpu_cores=st.just("") | st.sampled_from(["0", "0-3", "4", "3-1", "0-99999999", "x", "\0"]),
     timeout=st.sampled_from(["", "", "1h", "0s", "99999999d", "x", "\0"]),
 )
+
+
+BRIDGE = Network("bridge", "joblet0", IPv4Network("172.20.0.0/16"), IPv6Network("fd00:1:2:1::/64"))
 
 
 class FourCores(HostFacts):
@@ -235,7 +269,8 @@ LIMIT_POLICY = LimitPolicy(LimitsConfig(), FourCores(), disks=())
 
 def accept(request: pb.RunJobRequest) -> JobSpec:
     """Do everything that stands between a request and the limits of its unit."""
-    spec = check_spec(spec_from_proto(request), networks={"none"}, default_network="none")
+    spec = check_attachable(replace(spec_from_proto(request), network="bridge"), BRIDGE)
+    check_spec(spec)
     spec = replace(spec, resources=LIMIT_POLICY.settle(spec.resources, Role.OPERATOR))
     for entry in limit_properties(spec.resources, (Path("/usr"),)):
         Variant(entry.signature, entry.value)  # checks the type; numbers out of range are not wanted either

@@ -14,7 +14,8 @@ from joblet_agent.jobs.logs import LogChunk
 from joblet_agent.model.identity import Identity, Role
 from joblet_agent.model.job import JobFilter, JobId, JobSpec, JobState, LogQuery, Outcome, Reason
 from joblet_agent.pb import joblet_pb2 as pb
-from joblet_agent.rpc.jobs import LIST_PAGE, chunk_to_wire
+from joblet_agent.rpc.jobs import chunk_to_wire
+from joblet_agent.rpc.long_answer import PAGE
 from tests.unit.rpc.serving import ID, NOW, RECORD, FakeJobs, reason_of, serving
 
 STOPPED = replace(
@@ -96,7 +97,7 @@ def test_delete_all_jobs_counts_both_groups() -> None:
     )
 
 
-@pytest.mark.parametrize("count", [0, 1, LIST_PAGE, LIST_PAGE + 1, 3 * LIST_PAGE])
+@pytest.mark.parametrize("count", [0, 1, PAGE, PAGE + 1, 3 * PAGE])
 def test_list_jobs_has_every_job_of_every_page(count: int) -> None:
     listed = [replace(RECORD, id=JobId(f"job-{number}")) for number in range(count)]
     response = answer(FakeJobs(listed=listed), "JobService/ListJobs", pb.EmptyRequest())
@@ -197,10 +198,19 @@ def test_explain_job() -> None:
 def test_query_jobs_pages_and_filters() -> None:
     jobs = FakeJobs(listed=[RECORD] * 3)
     request = pb.QueryJobsRequest(
-        states=["RUNNING", "FAILED"], page_size=2, page_token="", uuid_prefix="7F3A", name="nightly"
+        states=["RUNNING", "FAILED"],
+        page_size=2,
+        page_token="",
+        uuid_prefix="7F3A",
+        name="nightly",
+        schedule_uuid_prefix="AB",
+        created_since=1_500_000_000,
+        workflow_uuid=ID.upper(),
     )
     response = answer(jobs, "AgentService/QueryJobs", request)
-    wanted = JobFilter(frozenset({JobState.RUNNING, JobState.FAILED}), "7f3a", "nightly")
+    since = datetime(1970, 1, 1, 0, 0, 1, 500_000, tzinfo=UTC)
+    states = frozenset({JobState.RUNNING, JobState.FAILED})
+    wanted = JobFilter(states, "7f3a", "nightly", "ab", since, workflow_id=ID)
     assert jobs.calls == [("page", wanted, 2, "")]
     assert ([job.uuid for job in response.jobs], response.next_page_token) == ([ID, ID], "2")
 
@@ -219,6 +229,9 @@ def test_query_jobs_without_a_page_size_takes_1000() -> None:
         (pb.QueryJobsRequest(states=["running"]), "UNKNOWN_STATE"),
         (pb.QueryJobsRequest(uuid_prefix="%"), "INVALID_JOB_ID"),
         (pb.QueryJobsRequest(uuid_prefix="a" * 37), "INVALID_JOB_ID"),
+        (pb.QueryJobsRequest(schedule_uuid_prefix="daily"), "INVALID_SCHEDULE_ID"),
+        (pb.QueryJobsRequest(workflow_uuid="nightly"), "INVALID_WORKFLOW_ID"),
+        (pb.QueryJobsRequest(workflow_uuid=ID[:35]), "INVALID_WORKFLOW_ID"),
     ],
 )
 def test_query_jobs_refuses_what_cannot_be_meant(request_: pb.QueryJobsRequest, reason: str) -> None:

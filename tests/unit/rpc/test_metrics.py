@@ -105,6 +105,15 @@ def test_running_jobs_come_with_their_newest_sample() -> None:
     assert unsampled.metrics == pb.JobMetricsEvent(job_uuid=ID)
 
 
+def test_nobody_counts_what_a_job_does_on_the_hosts_network() -> None:
+    spec = replace(RECORD.spec, network="host")
+    record = replace(RECORD, spec=spec, started_at=NOW, usage=Usage(cpu_usec=1))
+    jobs = FakeJobs(record=record, readings_of=[READING])
+    (event,) = answers(jobs, "JobService/GetJobMetrics", pb.GetJobMetricsRequest(job_uuid="7f3a"))
+    status = answer(jobs, "JobService/GetJobStatus")
+    assert (event.net_uncounted, status.usage.net_uncounted) == (True, True)
+
+
 def test_the_status_has_the_final_figures() -> None:
     usage = Usage(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, is_partial=True)
     status = answer(FakeJobs(record=replace(RECORD, usage=usage)), "JobService/GetJobStatus")

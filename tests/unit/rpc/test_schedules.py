@@ -1,18 +1,26 @@
 """Recurring schedules on the wire."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import grpc
 import pytest
 
+from joblet_agent.model.job import JobId
 from joblet_agent.pb import joblet_pb2 as pb
-from tests.unit.rpc.serving import ID, FakeJobs, FakeSchedules, hint_of, reason_of, serving
+from tests.unit.rpc.fake_workflows import WORKFLOW, WORKFLOW_ID, FakeWorkflows
+from tests.unit.rpc.serving import ID, SCHEDULE, FakeJobs, FakeSchedules, reason_of, serving
 
 
-def answers(method: str, request: Any, schedules: FakeSchedules | None = None) -> Any:
+def answers(
+    method: str,
+    request: Any,
+    schedules: FakeSchedules | None = None,
+    workflows: FakeWorkflows | None = None,
+) -> Any:
     async def run() -> Any:
-        async with serving(FakeJobs(), schedules=schedules) as caller:
+        async with serving(FakeJobs(), schedules=schedules, workflows=workflows) as caller:
             return await caller.unary(method, request)
 
     return asyncio.run(run())
@@ -29,7 +37,7 @@ def test_a_calendar_expression_makes_a_schedule_and_no_job() -> None:
         schedule_uuid=ID,
         scheduled_time="2026-01-31T12:00:00Z",
     )
-    ((_, spec, _),) = schedules.calls
+    ((_, spec, *_),) = schedules.calls
     assert (spec.schedule, spec.skip_missed) == ("Mon..Fri 02:00", True)
 
 
@@ -42,24 +50,29 @@ def test_a_time_makes_a_job() -> None:
     assert schedules.calls == []
 
 
-@pytest.mark.parametrize(
-    ("fields", "option"),
-    [
-        ({"uploads": [pb.FileUpload(path="x", content=b"geheim")]}, "--upload"),
-        ({"upload_id": "geheim"}, "--upload"),
-        ({"secret_environment": {"A": "geheim"}}, "--secret-env"),
-    ],
-)
-def test_what_belongs_to_one_job_is_refused_for_recurring_ones(fields: dict[str, Any], option: str) -> None:
+def test_files_and_secrets_come_along_with_a_schedule() -> None:
     schedules = FakeSchedules()
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        answers("JobService/RunJob", pb.RunJobRequest(command="x", schedule="daily", **fields), schedules)
-    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert reason_of(caught.value) == "NOT_FOR_RECURRING"
-    assert option in str(caught.value.details())
-    assert hint_of(caught.value)
-    assert "geheim" not in str(caught.value)
-    assert schedules.calls == []
+    request = pb.RunJobRequest(
+        command="backup",
+        schedule="daily",
+        uploads=[pb.FileUpload(path="x", content=b"content")],
+        secret_environment={"A": "geheim"},
+        secret_files={"key": b"geheim"},
+        token="once",
+    )
+    answers("JobService/RunJob", request, schedules)
+    ((_, _, _, uploads, secrets, token),) = schedules.calls
+    assert [(file.path, file.content) for file in uploads.files] == [("x", b"content")]
+    assert (secrets.environment, secrets.files) == ({"A": "geheim"}, {"key": b"geheim"})
+    assert token.text == "once"
+
+
+def test_a_schedule_tells_names_of_secrets_and_no_value() -> None:
+    spec = replace(SCHEDULE.spec, uploads=("x",), secret_environment=("A",), secret_files=("key",))
+    schedules = FakeSchedules(replace(SCHEDULE, template=replace(SCHEDULE.template, spec=spec)))
+    (listed,) = answers("AgentService/ListSchedules", pb.ListSchedulesRequest(), schedules).schedules
+    assert (listed.uploads, listed.secret_files) == (["x"], ["key"])
+    assert dict(listed.secret_environment) == {"A": "***"}
 
 
 def test_c7_a_text_that_is_neither_is_refused() -> None:
@@ -81,6 +94,18 @@ def test_list_show_pause_resume_remove() -> None:
     assert (paused.status, paused.next_time) == ("PAUSED", "")
     assert answers("AgentService/ResumeSchedule", pb.ResumeScheduleRequest(uuid=ID)).schedule == listed
     assert answers("AgentService/RemoveSchedule", pb.RemoveScheduleRequest(uuid=ID)).uuid == ID
+
+
+def test_a_schedule_of_workflows_tells_of_workflows() -> None:
+    template = replace(SCHEDULE.template, workflow_id=ID)
+    schedules = FakeSchedules(replace(SCHEDULE, template=template, last_job=JobId(WORKFLOW_ID)))
+    own = replace(WORKFLOW, schedule_id=SCHEDULE.id)
+    workflows = FakeWorkflows(listed=[own, WORKFLOW, replace(own, name="older"), own])
+    request = pb.GetScheduleRequest(uuid=ID, most_jobs=2)
+    shown = answers("AgentService/GetSchedule", request, schedules, workflows)
+    assert (shown.schedule.of_workflows, shown.schedule.last_workflow_uuid) == (True, WORKFLOW_ID)
+    assert (shown.schedule.last_job_uuid, len(shown.jobs)) == ("", 0)
+    assert [each.name for each in shown.workflows] == ["nightly", "older"]
 
 
 @pytest.mark.parametrize("most", [-1, 1001])

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from socket import AF_UNIX
 from socket import socket as new_socket
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import grpc.aio
@@ -22,17 +22,22 @@ from joblet_agent.jobs.logs import LogChunk
 from joblet_agent.model.identity import Identity, Role
 from joblet_agent.pb import joblet_pb2 as pb
 from joblet_agent.rpc.handlers import Context
-from joblet_agent.rpc.server import AgentServer, build_server
+from joblet_agent.rpc.server import AgentServer, _listen, build_server
 from joblet_agent.rpc.services import Services
 from tests.fakes.audit_log import FakeAuditLog
+from tests.unit.rpc.fake_runtimes import FakeRuntimes
+from tests.unit.rpc.fake_workflows import FakeWorkflows
 from tests.unit.rpc.serving import (
     Caller,
     FakeExecs,
     FakeFiles,
     FakeJobs,
     FakeLive,
+    FakeNetworks,
     FakeNode,
     FakeSchedules,
+    FakeVolumes,
+    FakeVolumeSnapshots,
     FakeWatches,
     reason_of,
     serving,
@@ -46,9 +51,21 @@ BLOCK = bytes(256 * 1024)
 @asynccontextmanager
 async def started(path: Path, group: str = GROUP) -> AsyncIterator[AgentServer]:
     config = AgentConfig(socket=SocketConfig(path=path, group=group))
-    jobs = FakeJobs()
+    jobs, volumes = FakeJobs(), FakeVolumes()
     services = Services(
-        jobs, FakeWatches(), FakeNode(), FakeFiles(), FakeLive(jobs), FakeSchedules(), FakeExecs(jobs)
+        jobs,
+        FakeWatches(),
+        FakeNode(),
+        FakeFiles(),
+        FakeLive(jobs),
+        FakeSchedules(),
+        FakeExecs(jobs),
+        FakeNetworks(),
+        volumes,
+        volumes,
+        FakeVolumeSnapshots(volumes),
+        FakeWorkflows(),
+        FakeRuntimes().services(),
     )
     server = build_server(services, config, FakeAuditLog())
     await server.start()
@@ -85,6 +102,23 @@ def test_the_socket_is_for_root_and_the_group(socket: Path) -> None:
         assert os.umask(0o022) == 0o022
     finally:
         os.umask(before)
+
+
+def test_r3_what_others_make_while_the_socket_is_bound_has_its_own_mode(socket: Path) -> None:
+    """A umask counts for all threads: with another one here, jobs of recovery could not enter their /work."""
+
+    class Server:
+        def add_insecure_port(self, _address: str) -> None:
+            (socket.parent / "work").mkdir(mode=0o755)
+            socket.touch()
+
+    before = os.umask(0o022)
+    try:
+        _listen(cast(grpc.aio.Server, Server()), socket)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((socket.parent / "work").stat().st_mode) == 0o755
+    assert stat.S_IMODE(socket.stat().st_mode) == 0o600
 
 
 def test_without_the_group_the_socket_is_for_root_alone(
@@ -273,20 +307,29 @@ class Reader:
 
 
 @asynccontextmanager
-async def relayed(target: str, path: Path) -> AsyncIterator[Callable[[], None]]:
-    """Pass connections to ``path`` on to the target; yield what cuts them, as the death of a client does."""
+async def relayed(
+    target: str, path: Path, answered: bytearray | None = None
+) -> AsyncIterator[Callable[[], None]]:
+    """Pass connections to ``path`` on to the target; yield what cuts them, as the death of a client does.
+
+    ``answered`` gets what the target sends.
+    """
     writers: list[asyncio.StreamWriter] = []
 
-    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def pump(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter, copy: bytearray | None = None
+    ) -> None:
         with contextlib.suppress(ConnectionError):
             while data := await reader.read(2**16):
+                if copy is not None:
+                    copy += data
                 writer.write(data)
                 await writer.drain()
 
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         agent_reader, agent_writer = await asyncio.open_unix_connection(target.removeprefix("unix:"))
         writers.extend([writer, agent_writer])
-        await asyncio.gather(pump(reader, agent_writer), pump(agent_reader, writer))
+        await asyncio.gather(pump(reader, agent_writer), pump(agent_reader, writer, answered))
 
     def cut() -> None:
         for writer in writers:
@@ -294,7 +337,10 @@ async def relayed(target: str, path: Path) -> AsyncIterator[Callable[[], None]]:
 
     server = await asyncio.start_unix_server(relay, path)
     async with server:
-        yield cut
+        try:
+            yield cut
+        finally:
+            cut()
 
 
 @pytest.mark.parametrize("is_writing", [True, False])
@@ -361,6 +407,68 @@ def test_stopping_the_server_ends_followers(is_writing: bool, caplog: pytest.Log
     error = asyncio.run(asyncio.wait_for(run(), 30))
     assert (error.code(), reason_of(error)) == (grpc.StatusCode.UNAVAILABLE, "AGENT_STOPPING")
     assert alarms(caplog) == []
+
+
+HEADERS, GOAWAY = 1, 7
+END_STREAM = 1
+
+
+def frames(sent: bytearray) -> Iterator[tuple[int, int]]:
+    """Yield type and flags of frames of HTTP/2 (RFC 9113, 4.1)."""
+    place = 0
+    while place < len(sent):
+        yield sent[place + 3], sent[place + 4]
+        place += 9 + int.from_bytes(sent[place : place + 3])
+
+
+def test_followers_have_their_end_before_the_connection_is_told_of_its_own(socket: Path) -> None:
+    """Or it is closed at once behind their end, which is lost to a client that writes at that moment."""
+    answered = bytearray()
+
+    async def run() -> None:
+        async with (
+            serving(FakeJobs(chunks=Reader().chunks)) as caller,
+            relayed(caller.target, socket, answered),
+            grpc.aio.insecure_channel(f"unix:{socket}") as other,
+        ):
+            follower = caller.over(other).stream(LOGS)
+            await follower.read()
+            stopping = asyncio.create_task(caller.stop())
+            with pytest.raises(grpc.aio.AioRpcError):
+                await drained(follower)
+            await stopping
+
+    asyncio.run(asyncio.wait_for(run(), 30))
+    sent = list(frames(answered))
+    end = next(place for place, (kind, flags) in enumerate(sent) if kind == HEADERS and flags & END_STREAM)
+    assert GOAWAY not in [kind for kind, _ in sent[:end]]
+
+
+def test_while_streams_end_no_other_begins_and_calls_are_served() -> None:
+    async def run() -> str | None:
+        may_end = asyncio.Event()
+
+        async def slow_to_end() -> AsyncIterator[LogChunk]:
+            try:
+                yield LogChunk(0, BLOCK)
+                await asyncio.Event().wait()
+            finally:
+                await may_end.wait()
+
+        async with serving(FakeJobs(chunks=slow_to_end)) as caller:
+            follower = caller.stream(LOGS)
+            await follower.read()
+            stopping = asyncio.create_task(caller.stop())
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await caller.unary(LOGS)
+            await caller.unary(LIST)
+            may_end.set()
+            with pytest.raises(grpc.aio.AioRpcError):
+                await drained(follower)
+            await stopping
+            return reason_of(caught.value)
+
+    assert asyncio.run(asyncio.wait_for(run(), 30)) == "AGENT_STOPPING"
 
 
 def alarms(caplog: pytest.LogCaptureFixture) -> list[str]:

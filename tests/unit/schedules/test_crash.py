@@ -4,18 +4,26 @@ import asyncio
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
 from joblet_agent.errors import JobletError
+from joblet_agent.model.files import NewFile, Uploads
 from joblet_agent.model.job import JobSpec
 from joblet_agent.model.schedule import ScheduleState
+from joblet_agent.model.secrets import Secrets
+from tests.unit.jobs.mortal import CrashNow, CrashPlan, Mortal
 from tests.unit.jobs.rig import CALLER, Core, Host, mortal_threads, until
-from tests.unit.jobs.test_crash import CrashNow, CrashPlan, Mortal
+
+pytestmark = pytest.mark.exhaustive
 
 MINUTE = timedelta(minutes=1)
 TICK = JobSpec("exit", ("0",), schedule="every 60")
+UPLOADS = Uploads(files=(NewFile("data", content=b"kept"),))
+SECRETS = Secrets({"KEY": "s3cr3t"})
 
 
 async def _story(core: Core) -> None:
-    schedule = await core.schedules.create(TICK, CALLER)
+    schedule = await core.schedules.create(TICK, CALLER, UPLOADS, secrets=SECRETS)
     for number in (1, 2):
         core.host.timers.advance(MINUTE)
         await until(lambda: core.schedules.get(schedule.id).started == number)  # noqa: B023 - waits here
@@ -23,7 +31,7 @@ async def _story(core: Core) -> None:
         assert job is not None
         await core.ended(job)
     await core.schedules.pause(schedule.id)
-    await core.schedules.resume(schedule.id)
+    await core.schedules.resume(schedule.id, CALLER)
     core.host.timers.advance(MINUTE)
     await until(lambda: core.schedules.get(schedule.id).started == 3)
     await core.schedules.remove(schedule.id)
@@ -73,6 +81,11 @@ async def _go_on(host: Host) -> None:
     assert sorted(timer.id for timer in host.timers.timers) == sorted(each.id for each in active)
     for schedule in active:
         assert schedule.started >= 2
+    assert all(host.units.plans[job_id].environment["KEY"] == "s3cr3t" for job_id in host.units.starts)
+    assert list(host.paths.waiting_secrets.iterdir()) == []
+    await until(
+        lambda: {path.name for path in host.paths.schedules.iterdir()} == set(host.schedules.schedules)
+    )
     await core.close()
 
 
@@ -83,7 +96,7 @@ def test_r3_no_start_is_lost_or_repeated_wherever_the_agent_dies(tmp_path: Path)
         async with asyncio.timeout(60):
             async with mortal_threads():
                 await _live(host, plan)
-            was_reached = plan._left == 0
+            was_reached = plan.is_due
             await _go_on(host)
         times = [(record.schedule_id, record.scheduled_at) for record in host.records]
         assert len(times) == len(set(times)), f"a start happened twice, death at {at}"

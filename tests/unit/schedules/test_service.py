@@ -7,16 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from joblet_agent.config import SchedulesConfig
+from joblet_agent.config import ProfilesConfig, SchedulesConfig
 from joblet_agent.errors import (
     AmbiguousId,
     HostUnavailable,
     InvalidRequest,
     LimitReached,
     NotFound,
+    NotPermitted,
     StoreFailed,
     WrongState,
 )
+from joblet_agent.model.identity import Identity, Role
 from joblet_agent.model.job import JobSpec, JobState
 from joblet_agent.model.schedule import Schedule, ScheduleId, ScheduleState
 from joblet_agent.ports import TimerId, TimerKind
@@ -152,14 +154,14 @@ def test_pause_resume_remove(tmp_path: Path) -> None:
         schedule = await create(core)
         name = TimerId(TimerKind.SCHEDULE, schedule.id)
         with pytest.raises(WrongState) as caught:
-            await core.schedules.resume(schedule.id)
+            await core.schedules.resume(schedule.id, CALLER)
         assert caught.value.reason == "SCHEDULE_NOT_PAUSED"
         paused = await core.schedules.pause(schedule.id[:8])
         assert (paused.state, paused.next_at) == (ScheduleState.PAUSED, None)
         assert name not in core.host.timers.timers
         core.host.timers.advance(5 * MINUTE)
         assert (await core.schedules.pause(schedule.id)).state is ScheduleState.PAUSED
-        resumed = await core.schedules.resume(schedule.id)
+        resumed = await core.schedules.resume(schedule.id, CALLER)
         assert resumed.state is ScheduleState.ACTIVE
         assert resumed.next_at is not None
         assert resumed.next_at > core.clock.time
@@ -174,6 +176,27 @@ def test_pause_resume_remove(tmp_path: Path) -> None:
         assert (await core.service.get(job)).schedule_id == schedule.id
 
     assert with_core(tmp_path, case).schedules.schedules == {}
+
+
+def test_c1_only_an_admin_resumes_what_starts_privileged_jobs(tmp_path: Path) -> None:
+    async def case(core: Core) -> None:
+        schedule = await create(core, profile="privileged")
+        for role in set(Role) - {Role.ADMIN}:
+            await core.schedules.pause(schedule.id)
+            with pytest.raises(NotPermitted) as caught:
+                await core.schedules.resume(schedule.id[:13], Identity("somebody else", role))
+            assert caught.value.reason == "PROFILE_NOT_PERMITTED"
+            assert str(caught.value).startswith(
+                f"cannot resume schedule {schedule.id[:8]}: role {role} may not use the profile privileged"
+            )
+            assert core.schedules.get(schedule.id).state is ScheduleState.PAUSED
+            assert not core.host.timers.timers
+        assert (await core.schedules.resume(schedule.id, CALLER)).state is ScheduleState.ACTIVE
+        plain = await core.schedules.pause((await create(core)).id)
+        operator = Identity("somebody else", Role.OPERATOR)
+        assert (await core.schedules.resume(plain.id, operator)).state is ScheduleState.ACTIVE
+
+    with_core(tmp_path, case, profiles=ProfilesConfig(privileged=True))
 
 
 def test_a_prefix_must_fit_one(tmp_path: Path) -> None:

@@ -1,14 +1,16 @@
 """Plans and settings for the tests of this directory."""
 
 from collections.abc import Mapping
-from datetime import timedelta
 from pathlib import Path
 
+from joblet_agent.config import AgentConfig
 from joblet_agent.model.job import JobId, JobSpec
 from joblet_agent.ports import LaunchPlan
 from joblet_agent.systemd.properties import UnitSettings
 
 JOB = JobId("7f3a0000-0000-4000-8000-000000000001")
+WORKFLOW = "7f3a0000-0000-4000-8000-00000000000b"
+WORKFLOW_SLICE = "joblet-jobs-7f3a000000004000800000000000000b.slice"
 RELEASES = (252, 255, 257)
 
 
@@ -27,4 +29,4 @@ def plan(command: str = "true", *args: str, environment: Mapping[str, str] | Non
 
 
 def settings(version: int) -> UnitSettings:
-    return UnitSettings(version, timedelta(seconds=10), 4096, 1 << 30)
+    return UnitSettings(AgentConfig(), version, has_user_records=True)

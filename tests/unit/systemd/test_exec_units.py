@@ -6,19 +6,24 @@ from typing import Any
 
 import pytest
 
+from joblet_agent.jobs.paths import ExecPaths
+from joblet_agent.model.execution import TerminalSize
 from joblet_agent.model.profile import Profile
-from joblet_agent.ports import ExecPlan
+from joblet_agent.ports import ExecPlan, LaunchPlan
 from joblet_agent.systemd.exec_units import exec_properties
 from joblet_agent.systemd.properties import unit_properties
-from tests.unit.systemd.plans import RELEASES, plan, settings
+from tests.unit.systemd.plans import RELEASES, WORKFLOW, WORKFLOW_SLICE, plan, settings
 
 CAPABILITIES = {5: "KILL", 6: "SETGID", 7: "SETUID", 8: "SETPCAP", 18: "SYS_CHROOT", 21: "SYS_ADMIN"}
 
 
-def both(version: int, profile: Profile = Profile.DEFAULT) -> tuple[dict[str, Any], dict[str, Any]]:
+def both(
+    version: int, profile: Profile = Profile.DEFAULT, of: LaunchPlan | None = None, **fields: Any
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the job's properties and the command's, by name."""
-    job = replace(plan("prog", "$x"), profile=profile)
-    command = ExecPlan("id", job, Path("/run/x/out"), Path("/run/x/err"), Path("/run/x/report"))
+    job = replace(of or plan("prog", "$x"), profile=profile)
+    paths = ExecPaths(Path("/run/x"))
+    command = ExecPlan("id", job, paths.output, paths.errors, paths.report, paths.orders, **fields)
     return (
         {entry.name: entry.value for entry in unit_properties(job, settings(version))},
         {entry.name: entry.value for entry in exec_properties(command, settings(version))},
@@ -63,6 +68,24 @@ def test_a_command_has_no_mounts_and_no_limits_of_its_own() -> None:
     _, command = both(257)
     assert not {name for name in command if "Path" in name or "Mount" in name or name.startswith("Private")}
     assert not {"TasksMax", "MemoryMax", "RootDirectory", "TemporaryFileSystem"} & set(command)
-    assert command["ExecStart"][0][1][1:4] == ["100001", "100001", "2"]
-    assert command["ExecStart"][0][1][-1] == "join"
     assert "$x" not in str(command)
+
+
+def test_where_input_comes_from_and_output_goes() -> None:
+    _, command = both(257)
+    assert (command["StandardInput"], command["StandardOutputFileToAppend"]) == ("null", "/run/x/out")
+    _, command = both(257, input=Path("/run/x/in"), terminal=TerminalSize(24, 80))
+    assert (command["StandardInput"], command["StandardOutput"]) == ("null", "null")
+    assert "StandardOutputFileToAppend" not in command
+
+
+def test_a_command_in_a_privileged_job_is_as_privileged() -> None:
+    job, command = both(257, Profile.PRIVILEGED)
+    for name in ("NoNewPrivileges", "SystemCallFilter", "CapabilityBoundingSet", "RestrictNamespaces"):
+        assert name not in job
+        assert name not in command
+
+
+def test_a_command_in_a_job_of_a_workflow_is_in_its_slice() -> None:
+    job, command = both(257, of=replace(plan("prog"), workflow_id=WORKFLOW))
+    assert job["Slice"] == command["Slice"] == WORKFLOW_SLICE

@@ -6,7 +6,7 @@ import pytest
 
 from joblet_agent.systemd.explain import explain_unit
 from joblet_agent.systemd.properties import LAUNCHER, unit_properties
-from tests.unit.systemd.plans import JOB, RELEASES, plan, settings
+from tests.unit.systemd.plans import JOB, RELEASES, WORKFLOW, WORKFLOW_SLICE, plan, settings
 
 
 @pytest.mark.parametrize("version", RELEASES)
@@ -27,15 +27,28 @@ def test_people_see_the_spelling_of_unit_files() -> None:
     assert told["CapabilityBoundingSet"] == "CAP_SETGID CAP_SETUID CAP_SETPCAP CAP_SYS_ADMIN"
     assert told["SystemCallFilter"].startswith("~@clock ")
     assert told["BindPaths"] == "/var/lib/joblet/jobs/x/work:/work:norbind"
-    assert told["ExecStart"].endswith("joblet-launch 100001 100001 2")
+    assert told["ExecStart"] == LAUNCHER
+
+
+def test_the_slice_of_a_workflow_is_explained() -> None:
+    explanation = explain_unit(replace(plan(), workflow_id=WORKFLOW), settings(257))
+    (told,) = [entry for entry in explanation.properties if entry.name == "Slice"]
+    assert (told.value, told.origin) == (WORKFLOW_SLICE, "jobs of a workflow are in one slice")
+    assert told.documentation == "systemd.resource-control(5)"
+    assert f"--property=Slice={WORKFLOW_SLICE}" in shlex.split(explanation.systemd_run)
 
 
 @pytest.mark.parametrize("version", RELEASES)
 def test_the_command_line_is_one_that_a_shell_reads_back(version: int) -> None:
     words = shlex.split(explain_unit(plan("sh", "-c", "echo 'x' \"y\"\n$Z"), settings(version)).systemd_run)
     assert words[0] == "systemd-run"
-    assert words[words.index("--") + 1 :] == [LAUNCHER, "100001", "100001", "3"]
-    for word in ("JOBLET_ARG_0=sh", "JOBLET_ARG_1=-c", "JOBLET_ARG_2=echo 'x' \"y\"\n$Z"):
+    assert words[words.index("--") + 1 :] == [LAUNCHER]
+    for word in (
+        "JOBLET_LAUNCH=100001 100001 3",
+        "JOBLET_ARG_0=sh",
+        "JOBLET_ARG_1=-c",
+        "JOBLET_ARG_2=echo 'x' \"y\"\n$Z",
+    ):
         assert f"--setenv={word}" in words
 
 

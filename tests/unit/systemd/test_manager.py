@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from joblet_agent.config import AgentConfig
 from joblet_agent.ports import UnitPhase, UnitStatus
 from joblet_agent.systemd import manager as module
 from joblet_agent.systemd.manager import SystemdUnitManager
@@ -33,6 +33,7 @@ class ScriptedBus:
         self._on_signal = on_signal
         self.before: dict[str, Sequence[Signal]] = {}
         self.state = ("active", "running")
+        self.load_state = "loaded"
 
     async def manager(self, member: str, _signature: str = "", _body: Sequence[Any] = ()) -> Sequence[Any]:
         await self._pass("list")
@@ -41,7 +42,8 @@ class ScriptedBus:
 
     async def property(self, _path: str, _interface: str, name: str) -> Any:
         await self._pass(name)
-        return {"InvocationID": INVOCATION, "MainPID": 77, "FreezerState": "running"}[name]
+        values = {"InvocationID": INVOCATION, "MainPID": 77, "FreezerState": "running"}
+        return {**values, "LoadState": self.load_state}[name]
 
     async def properties(self, _path: str, interface: str) -> dict[str, Any]:
         await self._pass(interface)
@@ -64,7 +66,7 @@ class ScriptedBus:
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch) -> tuple[SystemdUnitManager, ScriptedBus]:
     monkeypatch.setattr(module, "SystemBus", ScriptedBus)
-    manager = SystemdUnitManager(UnitSettings(257, timedelta(seconds=10), 4096, 64 << 20))
+    manager = SystemdUnitManager(UnitSettings(AgentConfig(), 257))
     bus: Any = manager._bus
     return manager, bus
 
@@ -104,6 +106,7 @@ def test_a_unit_that_is_unloaded_while_it_is_read_is_gone(
 ) -> None:
     manager, bus = scripted
     bus.before = {"InvocationID": [EXITED, FAILED], "MainPID": [REMOVED]}
+    bus.load_state = "not-found"
     (status,) = asyncio.run(manager.present())
     assert (status.phase, status.exit_status) == (UnitPhase.GONE, 143)
 
@@ -120,3 +123,33 @@ def test_what_comes_after_the_reading_is_told_to_the_listener(
     assert told == []
     bus._on_signal(FAILED)
     assert [(status.phase, status.exit_status) for status in told] == [(UnitPhase.ENDED, 143)]
+
+
+@pytest.mark.parametrize(("load_state", "phases"), [("loaded", []), ("not-found", [UnitPhase.GONE])])
+def test_r8_a_unit_is_gone_when_systemd_says_so_and_not_when_a_signal_does(
+    scripted: tuple[SystemdUnitManager, ScriptedBus], load_state: str, phases: list[UnitPhase]
+) -> None:
+    """A reload whose beginning was missed removes all units, too."""
+    manager, bus = scripted
+    told: list[UnitStatus] = []
+    asked_again: list[bool] = []
+
+    async def main() -> None:
+        await manager.present()
+        manager.listen(told.append, lambda: asked_again.append(True))
+        bus.load_state = load_state
+        bus._on_signal(REMOVED)
+        await asyncio.gather(*manager._checks)
+
+    asyncio.run(main())
+    assert [status.phase for status in told] == phases
+    assert bool(asked_again) == (load_state == "loaded")
+
+
+def test_r8_a_unit_that_is_removed_while_it_is_read_and_is_there_runs(
+    scripted: tuple[SystemdUnitManager, ScriptedBus],
+) -> None:
+    manager, bus = scripted
+    bus.before = {"MainPID": [REMOVED]}
+    (status,) = asyncio.run(manager.present())
+    assert status.phase is UnitPhase.RUNNING

@@ -3,7 +3,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from joblet_agent.model.job import JobId
-from joblet_agent.systemd.names import is_our_path, job_of_path, job_of_unit, unit_name, unit_path
+from joblet_agent.systemd.names import (
+    control_group,
+    is_our_path,
+    job_of_path,
+    job_of_unit,
+    slice_of,
+    unit_name,
+    unit_path,
+    workflow_of_slice,
+    workflow_slice,
+)
 
 IDS = st.uuids().map(lambda uuid: JobId(str(uuid)))
 
@@ -71,3 +81,43 @@ def test_paths_of_other_things(path: str) -> None:
 def test_any_text_is_a_name_or_none(text: str) -> None:
     for found in (job_of_unit(text), job_of_path(text)):
         assert found is None
+
+
+@given(IDS)
+def test_a_workflows_slice_is_right_below_that_of_all_jobs(workflow_id: str) -> None:
+    name = workflow_slice(workflow_id)
+    assert workflow_of_slice(name) == workflow_id
+    assert name.startswith("joblet-jobs-")
+    assert name.count("-") == 2
+    assert slice_of(workflow_id) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "joblet-jobs.slice",
+        "joblet-jobs-.slice",
+        "joblet-jobs-tenant.slice",
+        f"joblet-jobs-{'a' * 31}.slice",
+        f"joblet-jobs-{'a' * 33}.slice",
+        f"joblet-jobs-{'A' * 32}.slice",
+        f"joblet-jobs-{'a' * 32}.slice\n",
+        f"joblet-jobs-{'a' * 32}.service",
+        f"joblet-jobs-{'a' * 32}-x.slice",
+        f"joblet-jobs-{ID}.slice",
+        f"xjoblet-jobs-{'a' * 32}.slice",
+        "joblet-jobs-" + "\u0660" * 32 + ".slice",
+    ],
+)
+def test_what_is_no_workflows_slice(name: str) -> None:
+    assert workflow_of_slice(name) is None
+
+
+def test_control_groups() -> None:
+    jobs = "/sys/fs/cgroup/joblet.slice/joblet-jobs.slice"
+    assert slice_of("") == "joblet-jobs.slice"
+    assert str(control_group(ID)) == f"{jobs}/joblet-job-{ID}.service"
+    inner = f"joblet-jobs-{ID.replace('-', '')}.slice/joblet-job-{ID}.service"
+    assert str(control_group(ID, workflow_id=ID)) == f"{jobs}/{inner}"
+    assert str(control_group(ID, "/machine", ID)) == f"{jobs.replace('cgroup', 'cgroup/machine')}/{inner}"

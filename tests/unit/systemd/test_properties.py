@@ -10,13 +10,15 @@ from dbus_next.constants import MessageType
 from dbus_next.message import Message
 from dbus_next.signature import Variant
 
+from joblet_agent.config import AgentConfig, HooksConfig
 from joblet_agent.jobs.limits import FIXED_AT_START, LIMITS
 from joblet_agent.model.resources import Resources
-from joblet_agent.ports import LaunchPlan
+from joblet_agent.model.runtime import PinnedRuntime
+from joblet_agent.ports import LaunchPlan, PlacedVolume
 from joblet_agent.systemd.limits import ceilings_of, limit_properties
-from joblet_agent.systemd.properties import LAUNCHER, unit_properties
+from joblet_agent.systemd.properties import LAUNCHER, UnitSettings, launcher_words, unit_properties
 from joblet_agent.systemd.property import Property
-from tests.unit.systemd.plans import JOB, RELEASES, plan, settings
+from tests.unit.systemd.plans import JOB, RELEASES, WORKFLOW, WORKFLOW_SLICE, plan, settings
 
 HOSTILE = (
     "$X",
@@ -81,9 +83,7 @@ def test_no_variable_of_the_job_is_in_any_property(version: int) -> None:
 def test_no_word_of_the_command_is_in_any_property(version: int) -> None:  # A7
     """What travels in ExecStart= is changed or lost by a reload at the wrong moment."""
     of = plan("the-command", "an-argument", *HOSTILE)
-    assert properties(of, version)["ExecStart"] == [
-        [LAUNCHER, [LAUNCHER, "100001", "100001", str(2 + len(HOSTILE))], False]
-    ]
+    assert properties(of, version)["ExecStart"] == [[LAUNCHER, [LAUNCHER], False]]
     told = marshalled(unit_properties(of, settings(version)))
     assert b"the-command" not in told
     assert b"an-argument" not in told
@@ -94,6 +94,23 @@ def test_the_result_stays_until_it_is_stored(version: int) -> None:
     values = properties(plan(), version)
     assert (values["Type"], values["RemainAfterExit"]) == ("exec", True)
     assert values["Slice"] == "joblet-jobs.slice"
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"), [("x y\\", "x y"), ("x \\ \\\\", "x"), ("\\x41", "\\x41"), ("\\", ""), ("", "")]
+)
+def test_a5_a_name_takes_no_other_setting_in(name: str, shown: str) -> None:
+    values = properties(replace(plan(), spec=replace(plan().spec, name=name)), 257)
+    assert values["Description"] == f"Joblet job {shown or JOB[:8]}"
+    assert values["SyslogIdentifier"] == (shown or "joblet")
+
+
+@pytest.mark.parametrize("version", RELEASES)
+def test_jobs_of_a_workflow_are_in_its_slice(version: int) -> None:
+    values = properties(replace(plan(), workflow_id=WORKFLOW), version)
+    assert values["Slice"] == WORKFLOW_SLICE
+    (group,) = [source for source, target, *_ in values["BindReadOnlyPaths"] if target == "/mnt"]
+    assert group.endswith(f"/joblet.slice/joblet-jobs.slice/{WORKFLOW_SLICE}/joblet-job-{JOB}.service")
 
 
 @pytest.mark.parametrize("version", RELEASES)
@@ -127,6 +144,19 @@ def test_what_a_job_can_write_to(version: int) -> None:
     assert values["ReadWritePaths"] == ["+/work"]
     for _target, options in values["TemporaryFileSystem"]:
         assert {f"size={1 << 30}", "nosuid", "nodev"} <= set(options.split(","))
+
+
+@pytest.mark.parametrize("version", RELEASES)
+def test_b4_every_memory_file_system_of_a_job_has_room_for_so_many_files_only(version: int) -> None:
+    of = plan()
+    spec = replace(of.spec, resources=Resources(work_size=1 << 20), work_in_memory=True)
+    values = properties(replace(of, spec=spec), version)
+    files = {
+        target: [option for option in options.split(",") if option.startswith("nr_inodes=")]
+        for target, options in values["TemporaryFileSystem"]
+    }
+    usual = [f"nr_inodes={(1 << 30) // (16 << 10)}"]
+    assert files == {"/tmp": usual, "/dev/shm": usual, "/work": ["nr_inodes=1024"]}
 
 
 def limited(**limits: Any) -> LaunchPlan:
@@ -222,9 +252,86 @@ def test_the_sockets_of_journald_are_kept_out_where_systemd_would_mount_them() -
     ],
 )
 def test_a_hook_is_started_by_systemd_when_the_unit_fails(hook: str, unit: str) -> None:
-    with_hook = replace(settings(257), on_failure=hook)
+    with_hook = UnitSettings(AgentConfig(hooks=HooksConfig(hook)), 257)
     assert {entry.name: entry.value for entry in unit_properties(plan(), with_hook)}["OnFailure"] == [unit]
 
 
 def test_without_a_hook_nothing_is_started() -> None:
     assert "OnFailure" not in {entry.name for entry in unit_properties(plan(), settings(257))}
+
+
+def test_a_job_sees_the_resolver_of_its_network() -> None:
+    launched = replace(plan(), resolver=Path("/run/joblet/dns/bridge/resolv.conf"))
+    (binds,) = [each for each in unit_properties(launched, settings(257)) if each.name == "BindReadOnlyPaths"]
+    assert binds.value[-1] == ["/run/joblet/dns/bridge/resolv.conf", "/etc/resolv.conf", True, 0]  # type: ignore[index]
+    (plain,) = [each for each in unit_properties(plan(), settings(257)) if each.name == "BindReadOnlyPaths"]
+    assert "/etc/resolv.conf" not in str(plain.value)
+
+
+def with_volumes(*volumes: tuple[str, bool]) -> LaunchPlan:
+    placed = tuple(
+        PlacedVolume(Path(f"/v/{number}"), target, is_read_only)
+        for number, (target, is_read_only) in enumerate(volumes)
+    )
+    return replace(plan(), volumes=placed, groups=(70_000, 70_001))
+
+
+@pytest.mark.parametrize("version", RELEASES)
+def test_volumes_are_mounted_where_nobody_else_sees_them(version: int) -> None:
+    told = properties(
+        with_volumes(("/volumes/a", False), ("/data", True), ("/var/lib/db", False), ("/srv/x/y", True)),
+        version,
+    )
+    assert told["BindPaths"] == [
+        [str(plan().work), "/work", False, 0],
+        ["/v/0", "/volumes/a", False, 0],
+        ["/v/2", "/var/lib/db", False, 0],
+    ]
+    assert ["/v/1", "/data", False, 0] in told["BindReadOnlyPaths"]
+    assert ["/v/3", "/srv/x/y", False, 0] in told["BindReadOnlyPaths"]
+    assert told["ReadWritePaths"] == ["+/work", "+/volumes/a", "+/var/lib/db"]
+    # Directories for them are made in memory of the job's own, not in the root that all jobs share.
+    places = [target for target, options in told["TemporaryFileSystem"] if options.startswith("ro,")]
+    assert places == ["/srv", "/var/lib", "/volumes"]
+
+
+def test_without_volumes_a_unit_is_as_it_was() -> None:
+    told = properties(plan())
+    assert [target for target, _ in told["TemporaryFileSystem"]] == ["/tmp", "/dev/shm"]
+    assert told["BindPaths"] == [[str(plan().work), "/work", False, 0]]
+    assert not any("--volume" in entry.origin for entry in unit_properties(plan(), settings(257)))
+
+
+def test_with_a_workspace_in_memory_volumes_are_all_that_is_bound() -> None:
+    of = with_volumes(("/data", False))
+    of = replace(of, spec=replace(of.spec, work_in_memory=True, resources=Resources(work_size=1 << 20)))
+    told = properties(of)
+    assert told["BindPaths"] == [["/v/0", "/data", False, 0]]
+    assert told["ReadWritePaths"] == ["+/data"]
+
+
+def test_the_launcher_is_told_the_groups_of_volumes() -> None:
+    assert launcher_words(with_volumes(("/data", False)), settings(257))[3:] == ["+70000", "+70001"]
+
+
+def with_runtime() -> LaunchPlan:
+    runtime = PinnedRuntime("tools", "1.0.0", "ab" * 32)
+    return replace(plan(), runtime=runtime, kit=Path("/kit"), root=Path("/tree"))
+
+
+@pytest.mark.parametrize("version", RELEASES)
+def test_with_a_runtime_nothing_of_the_hosts_programs_is_mounted(version: int) -> None:
+    has, had = properties(with_runtime(), version), properties(plan(), version)
+    assert has["RootDirectory"] == "/tree"
+    assert has["BindReadOnlyPaths"][0] == ["/kit", "/usr/lib/joblet", False, 0]
+    assert not [source for source, *_ in has["BindReadOnlyPaths"] if source == "/usr"]
+    # The command is the same: the drop-in of all jobs has it, too.
+    changed = {name for name in has | had if has.get(name) != had.get(name)}
+    assert changed == {"RootDirectory", "BindReadOnlyPaths", "ProtectHome"}
+
+
+def test_the_root_tells_which_runtime_it_is() -> None:
+    (root,) = [
+        each for each in unit_properties(with_runtime(), settings(257)) if each.name == "RootDirectory"
+    ]
+    assert root.origin == f"--runtime=tools@1.0.0: tools@1.0.0, sha256:{'ab' * 32}"

@@ -8,6 +8,7 @@ FILES = {
     "memory.current": "1048576\n",
     "memory.peak": "2097152\n",
     "memory.max": "536870912\n",
+    "memory.stat": "anon 700000\nfile 300000\nkernel 48576\nkernel_stack 16384\ninactive_anon 5\n",
     "io.stat": "8:0 rbytes=1000 wbytes=200 rios=10 wios=1 dbytes=5 dios=5\n"
     "7:1 \n253:0 rbytes=100 wbytes=20 rios=1 wios=1 dbytes=0 dios=0\n",
     "pids.current": "3\n",

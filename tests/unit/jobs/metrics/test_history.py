@@ -59,7 +59,7 @@ def test_a_damaged_record_is_not_there(tmp_path: Path) -> None:
     path = tmp_path / "metrics"
     samples = filled(path, 3)
     content = bytearray(path.read_bytes())
-    content[-102 - 20] ^= 1  # in the second record
+    content[-history._RECORD_SIZE - 20] ^= 1  # in the second record
     path.write_bytes(content)
     assert history.read(path, after_ns=0, most=9)[1] == [samples[0], samples[2]]
     path.write_bytes(path.read_bytes()[:-102] + bytes(102))  # blocks that a power cut left empty

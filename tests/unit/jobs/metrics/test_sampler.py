@@ -3,25 +3,31 @@
 import asyncio
 import shutil
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from joblet_agent.config.live import set_value
 from joblet_agent.errors import InvalidRequest, NotFound, WrongState
 from joblet_agent.jobs.metrics import history
+from joblet_agent.jobs.metrics.sampler import MetricsSampler
+from joblet_agent.model.ids import new_job_id, new_workflow_id
 from joblet_agent.model.job import JobId, JobRecord
-from joblet_agent.model.metrics import MetricsQuery, Reading, Usage
+from joblet_agent.model.metrics import MetricsQuery, Reading, Sample, Usage
 from joblet_agent.ports import Accounted
 from tests.fakes.unit_manager import ENDED_AT, STARTED_AT
 from tests.unit.jobs.metrics.groups import make_group, set_cpu
 from tests.unit.jobs.rig import Core, Host, until, with_core
 
 ALL, FOLLOW = MetricsQuery(), MetricsQuery(follow=True)
+NONE = Reading.between(Sample(0), Sample(0))
 
 
 async def sampled(core: Core, *, often: float = 0.01) -> tuple[JobRecord, Path]:
     """Run a job that has a control group, with samples coming fast."""
-    core.sampler._interval = often
+    set_value(core.config, "metrics.interval", timedelta(seconds=often))
     core.host.units.cgroups = core.host.home / "cgroups"
     record = await core.run("sleep")
     group = core.units.control_group(record.id)
@@ -65,6 +71,27 @@ def test_samples_are_stored_and_followed_to_the_end(tmp_path: Path) -> None:
     with_core(tmp_path, case)
 
 
+def test_a_job_of_a_workflow_is_sampled_in_its_slice(tmp_path: Path) -> None:
+    async def case(core: Core) -> None:
+        other, _ = await sampled(core)
+        record = replace(other, workflow_id=new_workflow_id())
+        sampler = MetricsSampler(core.units.control_group, core.links, core.config.metrics)
+        assert await sampler.now(record) is None
+        make_group(core.units.control_group(record.id, record.workflow_id))
+        use = await sampler.now(record)
+        assert use is not None
+        assert use.sample.cpu_usec == 1_500_000
+        paths = core.host.paths.job(new_job_id())
+        paths.metrics.parent.mkdir()
+        sampler.keep(record, paths)
+        try:
+            await until(lambda: sampler.latest(record.id) is not None)
+        finally:
+            await sampler.close()
+
+    with_core(tmp_path, case)
+
+
 def test_rates_are_between_a_sample_and_the_one_before(tmp_path: Path) -> None:
     async def case(core: Core) -> None:
         record, group = await sampled(core)
@@ -79,6 +106,56 @@ def test_rates_are_between_a_sample_and_the_one_before(tmp_path: Path) -> None:
         assert second.cpu_percent == pytest.approx(100 * spent / second.seconds)
         started_ns = int(STARTED_AT.timestamp()) * 10**9
         assert found[0].seconds == pytest.approx((found[0].sample.taken_ns - started_ns) / 1e9)
+
+    with_core(tmp_path, case)
+
+
+def carry(core: Core, job_id: JobId, *, host_received: int, host_sent: int) -> None:
+    """Let so much have gone over the host's end of the job's link."""
+    counters = core.links.directory / core.links._interface(job_id) / "statistics"
+    counters.mkdir(parents=True, exist_ok=True)
+    (counters / "rx_bytes").write_text(f"{host_received}\n")
+    (counters / "tx_bytes").write_text(f"{host_sent}\n")
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_what_went_over_the_link_is_counted_to_the_end(tmp_path: Path, is_killed: bool) -> None:
+    async def case(core: Core) -> None:
+        core.links.directory = tmp_path / "net"
+        record, group = await sampled(core)
+        carry(core, record.id, host_received=300, host_sent=2000)
+        await until(lambda: (core.sampler.latest(record.id) or NONE).sample.sent_bytes == 300)
+        use = await core.service.use(record)
+        assert use is not None
+        assert (use.sample.recv_bytes, use.sample.sent_bytes) == (2000, 300)
+        carry(core, record.id, host_received=301, host_sent=2001)
+        if not is_killed:
+            report_usage(core.host, record.id)
+        shutil.rmtree(group)
+        core.host.units.end(record.id, "exited", 0)
+        usage = (await core.ended(record.id)).usage
+        assert usage is not None
+        assert (usage.recv_bytes, usage.sent_bytes, usage.is_partial) == (2001, 301, is_killed)
+        last = (await readings(core, record.id))[-1].sample
+        assert (last.recv_bytes, last.sent_bytes) == (2001, 301)
+
+    with_core(tmp_path, case)
+
+
+def test_counters_never_go_back(tmp_path: Path) -> None:
+    """A link that was repaired is another one."""
+
+    async def case(core: Core) -> None:
+        core.links.directory = tmp_path / "net"
+        record, _ = await sampled(core)
+        carry(core, record.id, host_received=300, host_sent=2000)
+        await until(lambda: (core.sampler.latest(record.id) or NONE).sample.sent_bytes == 300)
+        carry(core, record.id, host_received=1, host_sent=1)
+        before = core.sampler.latest(record.id)
+        await until(lambda: core.sampler.latest(record.id) is not before)
+        assert {each.sample.sent_bytes for each in await readings(core, record.id)} <= {0, 300}
+        core.host.units.end(record.id, "exited", 0)
+        await core.ended(record.id)
 
     with_core(tmp_path, case)
 
@@ -140,6 +217,42 @@ def test_running_jobs_with_their_newest_reading(tmp_path: Path) -> None:
     with_core(tmp_path, case)
 
 
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_use_of_now_is_there_before_any_sample(tmp_path: Path, enabled: bool) -> None:
+    async def case(core: Core) -> None:
+        set_value(core.config, "metrics.enabled", enabled)
+        record, group = await sampled(core, often=3600)
+        use = await core.service.use(await core.service.get(record.id))
+        assert use is not None
+        assert (use.sample.cpu_usec, use.sample.tasks, use.sample.memory_file) == (1_500_000, 3, 300_000)
+        shutil.rmtree(group)
+        assert await core.service.use(record) is None
+        core.host.units.end(record.id, "exited", 0)
+        assert await core.service.use(await core.ended(record.id)) is None
+
+    with_core(tmp_path, case)
+
+
+def test_the_use_of_now_counts_from_the_newest_sample(tmp_path: Path) -> None:
+    async def case(core: Core) -> None:
+        record, group = await sampled(core)
+        await until(lambda: core.sampler.latest(record.id) is not None)
+        set_value(core.config, "metrics.interval", timedelta(seconds=3600))
+        latest = core.sampler.latest(record.id)
+        assert latest is not None
+        assert await core.service.use(record) == core.sampler.latest(record.id)  # not a second old
+        long_ago = replace(latest.sample, taken_ns=latest.sample.taken_ns - 10 * 10**9)
+        core.sampler._jobs[record.id].latest = replace(latest, sample=long_ago)
+        set_cpu(group, 1_500_000 + 5_000_000)
+        use = await core.service.use(record)
+        assert use is not None
+        assert use.cpu_percent == pytest.approx(50, rel=0.2)
+        core.host.units.end(record.id, "exited", 0)
+        await core.ended(record.id)
+
+    with_core(tmp_path, case)
+
+
 def test_nobody_samples_when_nothing_runs(tmp_path: Path) -> None:
     async def case(core: Core) -> None:
         record, _ = await sampled(core)
@@ -157,7 +270,7 @@ def test_a_job_that_comes_when_the_last_one_has_just_gone_is_sampled(tmp_path: P
         task = core.sampler._task
         assert task is not None
         await core.sampler.conclude(record.id, None, ENDED_AT)
-        core.sampler._interval = 3600.0
+        set_value(core.config, "metrics.interval", timedelta(seconds=3600.0))
         late = asyncio.Event()
         task.add_done_callback(lambda _task: late.set())  # behind the sampler's own
         while not task.done():  # noqa: ASYNC110
@@ -181,7 +294,7 @@ def test_an_agent_that_comes_later_goes_on(tmp_path: Path) -> None:
         before = history.last(host.paths.job(record.id).metrics)
         assert before is not None
         second = Core(host)
-        second.sampler._interval = 0.01
+        set_value(second.config, "metrics.interval", timedelta(seconds=0.01))
         await second.open()
         await until(lambda: second.sampler.latest(record.id) is not None)
         stored = await readings(second, record.id)
@@ -194,7 +307,7 @@ def test_an_agent_that_comes_later_goes_on(tmp_path: Path) -> None:
 
 def test_switched_off_nothing_is_sampled_and_nobody_waits(tmp_path: Path) -> None:
     async def case(core: Core) -> None:
-        core.sampler.enabled = False
+        set_value(core.config, "metrics.enabled", False)
         record, _ = await sampled(core)
         assert core.sampler._task is None
         for call in (core.service.metrics(record.id, FOLLOW), core.service.readings([])):

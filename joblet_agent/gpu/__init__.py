@@ -1,0 +1,1 @@
+"""GPUs of the host for jobs: which there are, and who has which."""

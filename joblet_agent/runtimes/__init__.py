@@ -1,0 +1,1 @@
+"""Runtimes: the store of trees, and what makes, brings and uses them."""

@@ -1,0 +1,1 @@
+"""Builds of runtimes: from a definition to a tree in the store."""

@@ -1,0 +1,1 @@
+"""Runtimes as OCI images, and OCI images as runtimes: archives are read and written here alone."""

@@ -1,0 +1,1 @@
+"""Volumes: storage that outlives a job and can be in several."""

@@ -1,0 +1,1 @@
+"""Runtimes on the command line: what there is, builds as they go, archives."""
