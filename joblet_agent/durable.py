@@ -1,7 +1,10 @@
-"""Files whose names must outlast a loss of power."""
+"""Files that must outlast a loss of power, and a disk that has no room for them."""
 
+import errno
 import os
 from pathlib import Path
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 def sync_directory(directory: Path) -> None:
@@ -11,3 +14,8 @@ def sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def is_full(error: OSError) -> bool:
+    """Tell whether the disk, or what the user may have of it, is used up."""
+    return error.errno in _FULL

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import joblet_agent.systemd  # noqa: F401 - imports dbus-next as the agent does, before a test imports it alone
+from tests import shares
 from tests.runs import failures
 from tests.sizes import IS_FULL
 
@@ -19,12 +20,20 @@ settings.register_profile("soak", deadline=None, suppress_health_check=_SLOW)
 settings.load_profile("soak" if IS_FULL else "joblet")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    shares.add_option(parser)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "testbed: boots machines to test the testbed itself")
     # A run that is told to end leaves its fixtures, as with Ctrl-C: machines are gone before it is.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # A shell that starts a run in the background lets it ignore Ctrl-C, and its children would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    shares.keep_share(config, items)
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:

@@ -1,19 +1,16 @@
 """What the store asks of the disk, and its refusals in our words. Blocking; raises OSError."""
 
 import ctypes
-import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from joblet_agent.durable import sync_directory
+from joblet_agent.durable import is_full, sync_directory
 from joblet_agent.errors import HostUnavailable
 from joblet_agent.new_files import NEW_FILE, write_all
 
 __all__ = ["Ended", "disk_errors", "names_in", "publish", "sync_file_system", "write_new"]
-
-_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -32,7 +29,7 @@ def disk_errors(act: str) -> Iterator[None]:
             f"cannot {act}: the agent is about to end", reason="AGENT_ENDS", hint="try again"
         ) from None
     except OSError as error:
-        if error.errno in _FULL:
+        if is_full(error):
             raise HostUnavailable(
                 f"cannot {act}: the disk is full",
                 reason="RUNTIME_DISK_FULL",

@@ -6,7 +6,6 @@ its part.
 """
 
 import asyncio
-import errno
 import logging
 import os
 import pwd
@@ -18,6 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from joblet_agent.durable import is_full
 from joblet_agent.errors import HostUnavailable, JobletError, LaunchFailed, NotFound
 from joblet_agent.ports import FileWatcher, MountPlan, VolumeUnits
 from joblet_agent.runtimes.build.handing import give_to_namespace, hand_over, mount_points
@@ -38,7 +38,6 @@ from joblet_agent.units import format_bytes
 _ID: Final = re.compile(r"[0-9a-z]{1,64}")
 _STEP: Final = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _STOP_USEC: Final = 5_000_000
-_FULL_DISK: Final = {errno.ENOSPC, errno.EDQUOT}
 _MAKE_ROOM: Final = "make room there, for instance by: rnx runtime gc"
 _FILE_SIZE: Final = 16 << 10
 """Bytes of space for each file that it may have."""
@@ -265,11 +264,11 @@ def _prepare(place: BuildPlace, size: int) -> int:
 
 
 def _refused(what: str, error: OSError) -> LaunchFailed:
-    is_full = error.errno in _FULL_DISK
+    no_room = is_full(error)
     return LaunchFailed(
         f"{what}: {error.strerror}",
-        reason="RUNTIME_BUILD_DISK_FULL" if is_full else "CANNOT_PREPARE_FILES",
-        hint=_MAKE_ROOM if is_full else None,
+        reason="RUNTIME_BUILD_DISK_FULL" if no_room else "CANNOT_PREPARE_FILES",
+        hint=_MAKE_ROOM if no_room else None,
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from joblet_agent.config import FilesystemBacking, VolumesConfig
-from joblet_agent.durable import sync_directory
+from joblet_agent.durable import is_full, sync_directory
 from joblet_agent.errors import HostUnavailable, InvalidRequest, WrongState
 from joblet_agent.jobs.paths import AgentPaths, VolumePaths
 from joblet_agent.jobs.removal import remove_tree
@@ -156,11 +156,11 @@ class Backings:
                     reason="BAD_PATH",
                     hint="look at what is there, and choose another path",
                 ) from error
-            is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+            no_room = is_full(error)
             raise HostUnavailable(
                 f"cannot copy into volume {volume.name}: {error.strerror}; {put.count} files are there",
-                reason="VOLUME_FULL" if is_full else "CANNOT_STORE_FILES",
-                hint="remove what is not needed, or: rnx volume grow" if is_full else None,
+                reason="VOLUME_FULL" if no_room else "CANNOT_STORE_FILES",
+                hint="remove what is not needed, or: rnx volume grow" if no_room else None,
             ) from error
 
     async def is_there(self, volume: Volume) -> bool:

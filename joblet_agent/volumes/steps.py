@@ -1,12 +1,12 @@
 """What every step on the files of a volume needs: their paths, threads, and the words of a refusal."""
 
 import asyncio
-import errno
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+from joblet_agent.durable import is_full
 from joblet_agent.errors import HostUnavailable, LaunchFailed, WrongState
 from joblet_agent.jobs.paths import AgentPaths, VolumePaths
 from joblet_agent.model.volume import Volume
@@ -44,12 +44,12 @@ class Steps:
         try:
             return await asyncio.to_thread(work)
         except OSError as error:
-            is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+            no_room = is_full(error)
             raise HostUnavailable(
                 f"cannot {act} volume {volume.name}: {error.strerror}",
-                reason="DISK_FULL" if is_full else "CANNOT_PREPARE_VOLUME",
+                reason="DISK_FULL" if no_room else "CANNOT_PREPARE_VOLUME",
                 hint=f"make room on the disk of {self._paths.volumes}, or choose another size"
-                if is_full
+                if no_room
                 else None,
             ) from error
 

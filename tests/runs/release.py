@@ -1,6 +1,7 @@
-"""``python3 -m tests.runs.release RELEASE``: install the package as a user would, run all tests.
+"""``python3 -m tests.runs.release RELEASE [I/N]``: install the package as a user would, run all tests.
 
-The package's own, then all but the host's: the unit tests too, as Debian's libraries are others.
+The package's own, then all but the host's: the unit tests too, as Debian's libraries are others. With
+``I/N``, part I of N of the long ones (tests/shares.py).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from tests.runs import failures
 from tests.runs.smoke import run_package_tests
+from tests.shares import OPTION
 from tests.testbed import CHECKOUT, Machine, Release, TestbedError, boot, mirror, unwind_on_sigterm
 from tests.testbed.install import TESTS, install_package, push_tests
 
@@ -29,7 +31,7 @@ def main(argv: Sequence[str]) -> int:
             is_broken = run_package_tests(machine).failed > 0  # first: nobody has touched anything yet
             push_tests(machine)
             with mirror.serving(machine):
-                status = _pytest(machine) or int(is_broken)
+                status = _pytest(machine, *argv[1:]) or int(is_broken)
             if status:
                 save_journal(machine)
             return status
@@ -39,13 +41,13 @@ def main(argv: Sequence[str]) -> int:
         return 1
 
 
-def _pytest(machine: Machine) -> int:
+def _pytest(machine: Machine, share: str = "0/1") -> int:
     # Native tracebacks: Debian 12's Python 3.11.2 cannot always parse sources for pytest's own
     # (SystemError, "AST constructor recursion depth mismatch"), which ends the whole run.
     command = ["python3", "-m", "pytest", "-p", "no:cacheprovider", "--tb=native", "--durations=40"]
     folders = [folder for folder in FOLDERS if (CHECKOUT / folder).is_dir()]
     marks = ("-m", "not vm and not compat and not testbed and not exhaustive")
-    words = (*command, *marks, *folders)
+    words = (*command, *marks, f"{OPTION}={share}", *folders)
     with machine.popen(*words, cwd=TESTS, stdout=None, stderr=subprocess.STDOUT) as process:
         try:
             return process.wait()

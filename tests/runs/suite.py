@@ -85,7 +85,8 @@ def _pytest_command(marker: str, *folders: str) -> list[str]:
 
 
 def _release_command(release: Release) -> list[str]:
-    return [sys.executable, "-m", "tests.runs.release", release.value]
+    share = f"{DEBIAN.index(release)}/{len(DEBIAN)}"
+    return [sys.executable, "-m", "tests.runs.release", release.value, share]
 
 
 def _together(commands: Mapping[str, list[str]]) -> list[PartResult]:

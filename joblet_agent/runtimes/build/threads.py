@@ -1,10 +1,10 @@
 """Blocking work of builds, which must have ended before what it works on is removed."""
 
 import asyncio
-import errno
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from joblet_agent.durable import is_full
 from joblet_agent.errors import HostUnavailable, JobletError
 from joblet_agent.runtimes import working
 from joblet_agent.runtimes.working import Wanted
@@ -37,13 +37,13 @@ async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
 
 def disk_refused(runtime: str, error: OSError) -> JobletError:
     """Return what a refusal of the disk means for the build."""
-    is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-    why = "there is no room left for its files" if is_full else error.strerror or str(error)
+    no_room = is_full(error)
+    why = "there is no room left for its files" if no_room else error.strerror or str(error)
     what = f": {error.filename}" if error.filename else ""
     return HostUnavailable(
         f"cannot build runtime {runtime}: {why}{what}",
-        reason="RUNTIME_BUILD_DISK_FULL" if is_full else "RUNTIME_BUILD_DISK",
+        reason="RUNTIME_BUILD_DISK_FULL" if no_room else "RUNTIME_BUILD_DISK",
         hint="make room on the disk with the agent's state_dir, or give the build more: limits.disk"
-        if is_full
+        if no_room
         else None,
     )

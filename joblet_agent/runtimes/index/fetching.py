@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from joblet_agent.config.values import RuntimesConfig
+from joblet_agent.durable import is_full
 from joblet_agent.errors import HostUnavailable, JobletError, LimitReached, NotFound
 from joblet_agent.model.web import file_address, shown_address
 from joblet_agent.new_files import NEW_FILE
@@ -170,9 +171,7 @@ def _write(source: _Source, to: Path, most_bytes: int, on_progress: OnProgress) 
                 while rest:
                     rest = rest[file.write(rest) or 0 :]
             except OSError as error:
-                raise (
-                    _full(to) if error.errno in {errno.ENOSPC, errno.EDQUOT} else _broken(to, error)
-                ) from error
+                raise (_full(to) if is_full(error) else _broken(to, error)) from error
             digest.update(piece)
             received += len(piece)
             on_progress(received, expected)

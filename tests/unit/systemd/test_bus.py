@@ -122,7 +122,7 @@ def test_r8_a_call_on_a_connection_that_is_closed_fails_at_once(bus: Callable[[S
     asyncio.run(main())
 
 
-def test_a_bus_that_has_not_read_a_call_is_reminded(
+def test_r8_a_systemd_that_has_not_answered_is_reminded(
     bus: Callable[[Script], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "KNOCK_AFTER", 0.05)
@@ -130,7 +130,7 @@ def test_a_bus_that_has_not_read_a_call_is_reminded(
     def answer_when_reminded(caller: socket.socket) -> None:
         greet(caller)
         received = b""
-        while b"Ping" not in received:
+        while not (b"Ping" in received and b"org.freedesktop.systemd1" in received):
             received += caller.recv(4096)
         reply = Message(message_type=MessageType.METHOD_RETURN, reply_serial=2, serial=2)
         caller.sendall(reply._marshall())  # type: ignore[no-untyped-call]
