@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-vm test-fleet bench soak runtimes lint proto deb wheel clean
+.PHONY: help demo test test-all test-fast test-vm test-fleet bench soak runtimes lint proto deb wheel clean
 
 # Debian's own interpreter, whatever else is in PATH.
 PYTHON := $(shell command -v /usr/bin/python3 || echo python3)
@@ -25,6 +25,11 @@ test: ## everything CI runs: checks, tests, machines of each release, virtual ma
 	@$(ROOT)
 	@$(PACKAGES) tools deb machines vm fleet images
 	@$(PYTHON) -m tests.runs.suite
+
+test-all: ## the same, with every long test on both releases
+	@$(ROOT)
+	@$(PACKAGES) tools deb machines vm fleet images
+	@$(PYTHON) -m tests.runs.suite --all
 
 test-fast: proto ## tests that need no systemd and no root
 	@$(TOOLS); "$$tools/python" -m pytest -m "not systemd and not testbed and not vm and not compat" tests/unit tests/contract tests/testbed

@@ -47,7 +47,7 @@ def _options(scene: Scene) -> Verdict | None:
     if "noexec" in mount.options:
         return warning(
             f"{mount.point} is mounted noexec",
-            "jobs cannot execute files that came with them",
+            "jobs cannot execute files that came with them, nor programs of runtimes",
             "take noexec out of its line in /etc/fstab, or give state_dir a file system of its own",
         )
     return ok(f"{mount.point} can be written to")

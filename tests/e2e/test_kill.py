@@ -32,8 +32,8 @@ from tests.sizes import size
 
 pytestmark = pytest.mark.systemd
 
-KILLS = size(100, 500)
-"""Two hundred in a run of ``make test``, which is on both releases."""
+KILLS = size(50, 500)
+"""A hundred in a run of ``make test``, which is on both releases."""
 PARALLEL = 8
 SECRET_PLACES = [
     Path("/var/lib/joblet/secrets"),
