@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import zlib
+import hashlib
 from typing import TYPE_CHECKING
+
+from tests.testbed import DEBIAN
 
 if TYPE_CHECKING:
     import pytest  # make test itself runs without it
@@ -27,4 +29,12 @@ def keep_share(config: pytest.Config, items: list[pytest.Item]) -> None:
 
 
 def _share(item: pytest.Item, count: int) -> int:
-    return zlib.crc32(item.nodeid.encode()) % count
+    """Return whose it is; of a file whose tests are there for each release, one machine has one release's."""
+    parameters = getattr(item, "callspec").params.values() if hasattr(item, "callspec") else ()  # noqa: B009
+    for release in (value for value in parameters if value in DEBIAN):
+        return (_number(item.path.name) + DEBIAN.index(release)) % count
+    return _number(item.nodeid) % count
+
+
+def _number(name: str) -> int:
+    return hashlib.sha256(name.encode()).digest()[0]

@@ -18,6 +18,7 @@ from typing import IO
 
 from tests.runs import failures, outcome
 from tests.runs.outcome import Outcome, PartResult
+from tests.shares import OPTION
 from tests.testbed import CHECKOUT, DEBIAN, Release, TestbedError, host, unwind_on_sigterm
 from tests.testbed.install import build_packages
 
@@ -49,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
     )
     part("testbed", lambda: _host_pytest("testbed", "tests/testbed"))
     if part("build", _build).failed == 0:
-        part("package", lambda: _host_pytest("package", "tests/package", workers="auto", by="loadfile"))
+        part("package", lambda: _package_tests(shares))
         part("published clients", lambda: _host_pytest("compat", "tests/compat"))
         # Two at once, as a machine has two processors at least: more take no less time, and what a test waits
         # for comes late then. The virtual machine has two of its own, the fleet ten machines.
@@ -73,9 +74,16 @@ def _build() -> Outcome:
     return Outcome(passed=1)
 
 
-def _host_pytest(marker: str, *folders: str, workers: str = "0", by: str = "load") -> Outcome:
+def _package_tests(shares: int) -> Outcome:
+    return _host_pytest("package", "tests/package", workers="auto", by="loadfile", share=f"0/{shares}")
+
+
+def _host_pytest(
+    marker: str, *folders: str, workers: str = "0", by: str = "load", share: str = "0/1"
+) -> Outcome:
     """Run tests with the tools' interpreter, in the checkout, with ``workers`` that share them out ``by``."""
-    command = [*_pytest_command(marker, *folders), f"--numprocesses={workers}", f"--dist={by}"]
+    options = (f"--numprocesses={workers}", f"--dist={by}", f"{OPTION}={share}")
+    command = [*_pytest_command(marker, *folders), *options]
     with subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         return _follow(process)
 
