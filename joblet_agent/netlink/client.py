@@ -102,8 +102,10 @@ class NetlinkBackend:
         return host_end(job_id)
 
     async def _call(
-        self, name: str, fields: wire.Fields, wanted: asyncio.Event, deadline: float = _CALL_DEADLINE
+        self, name: str, fields: wire.Fields, wanted: asyncio.Event, deadline: float | None = None
     ) -> object:
+        if deadline is None:
+            deadline = _CALL_DEADLINE
         try:
             async with asyncio.timeout(deadline):
                 while True:

@@ -17,6 +17,7 @@ CA = make_ca()
 DENIED = ("PERMISSION_DENIED", "PROFILE_NOT_PERMITTED")
 
 
+@pytest.mark.long
 def test_c1_an_operator_starts_nothing_privileged(client: Client) -> None:
     with (
         listening(CA, "profiles:\n  privileged: true\n"),

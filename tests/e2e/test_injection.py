@@ -33,6 +33,7 @@ ODD_DIRECTORIES = [
 HARD_DIRECTORIES = ["%n", "${HOME}", "a ", "a\\x41"]
 
 
+@pytest.mark.long
 def test_a7_a_working_directory_is_the_one_that_was_named(client: Client) -> None:
     made = [pb.FileUpload(path=name, is_directory=True) for name in ODD_DIRECTORIES]
 

@@ -164,6 +164,7 @@ def test_a_job_has_no_network_but_its_own_loopback(client: Client) -> None:
     }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("network", ["bridge", "isolated"])
 def test_b8_a_job_on_a_network_has_no_socket_that_goes_around_its_rules(client: Client, network: str) -> None:
     with socket.socket(socket.AF_UNIX) as listener:

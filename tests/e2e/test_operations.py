@@ -49,6 +49,7 @@ OF_THE_MOMENT = re.compile(
 )
 
 
+@pytest.mark.long
 def test_r8_a_unit_is_read_back_as_it_was_made(client: Client) -> None:
     """systemd writes transient units into files, and does not know everything again that it writes."""
     with configured("profiles:\n  privileged: true\nlimits:\n  unenforced: accept\n"):

@@ -35,6 +35,7 @@ def _stop(client: Client, job_id: str, *, force: bool = False) -> pb.StopJobResp
     return reply
 
 
+@pytest.mark.long
 def test_r9_every_exit_code_is_told(client: Client) -> None:
     ids = in_parallel(lambda code: client.run("sh", "-c", f"exit {code}"), EXIT_CODES)
     got = {code: _end(client.ended(job_id)) for code, job_id in zip(EXIT_CODES, ids, strict=True)}
@@ -49,6 +50,7 @@ def test_r9_an_attached_run_exits_as_its_job() -> None:
     assert {done.stdout + done.stderr for done in got} == {b""}
 
 
+@pytest.mark.long
 def test_r9_wait_exits_as_the_job(client: Client) -> None:
     scripts = {f"exit {code}": code for code in ATTACHED_CODES} | {
         f"kill -{number} $$": 128 + number for number in (1, 2, 9, 11, 13, 15)
@@ -59,6 +61,7 @@ def test_r9_wait_exits_as_the_job(client: Client) -> None:
     assert {done.stdout + done.stderr for done in got} == {b""}
 
 
+@pytest.mark.long
 def test_r9_every_signal_is_told(client: Client) -> None:
     ids = in_parallel(
         lambda number: client.run("sh", "-c", f"ulimit -c unlimited; kill -{number} $$"), SIGNALS
@@ -195,6 +198,7 @@ def test_stop_sends_the_signal_to_all_processes(client: Client) -> None:
         assert client.log(job_id).endswith(b"child\nparent\n")
 
 
+@pytest.mark.long
 def test_stop_kills_what_ignores_it_after_the_grace(client: Client) -> None:
     with (
         configured("jobs:\n  stop_grace: 1s\n"),
@@ -231,6 +235,7 @@ def test_stop_takes_effect_once(client: Client) -> None:
     assert b"cannot stop job" in done.stderr
 
 
+@pytest.mark.long
 def test_stop_of_a_waiting_job_withdraws_it(client: Client) -> None:
     with (
         configured("jobs:\n  max_concurrent: 1\n"),

@@ -151,6 +151,7 @@ def test_a_privileged_job_has_limits_and_ends_like_any_other(client: Client) -> 
         assert unit_of(job_id) not in command("systemctl", "list-units", "--all", "--plain").stdout
 
 
+@pytest.mark.long
 def test_everybody_sees_that_a_job_is_privileged(client: Client) -> None:
     with configured(PRIVILEGED):
         job_id = client.run("true", profile="privileged")
@@ -174,6 +175,7 @@ def test_privileged_is_off_in_the_shipped_configuration(client: Client) -> None:
     assert refusal(lambda: client.run("true", profile="root")) == ("INVALID_ARGUMENT", "UNKNOWN_PROFILE")
 
 
+@pytest.mark.long
 def test_b9_a_queued_job_fails_when_its_profile_is_switched_off_meanwhile(client: Client) -> None:
     one = "jobs:\n  max_concurrent: 1\n"
     with configured(one + PRIVILEGED):
@@ -190,6 +192,7 @@ def test_b9_a_queued_job_fails_when_its_profile_is_switched_off_meanwhile(client
         assert "joblet-job-" + waiting not in command("journalctl", "--no-pager", "-o", "cat").stdout
 
 
+@pytest.mark.long
 def test_b9_a_scheduled_job_fails_when_its_profile_is_switched_off_meanwhile(client: Client) -> None:
     due = datetime.now(UTC) + timedelta(seconds=5)
     with configured(PRIVILEGED):

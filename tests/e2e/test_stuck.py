@@ -120,6 +120,7 @@ def _is_stuck(pid: int) -> bool:
     return False
 
 
+@pytest.mark.long
 def test_b6_a_process_that_cannot_be_killed_is_told_and_not_waited_for(client: Client) -> None:
     with configured("jobs:\n  max_concurrent: 1\n  stop_grace: 1s\n"), ExitStack() as mounted:
         with running(client, "sh", "-c", "echo ready; exec sleep 1000"):

@@ -82,6 +82,7 @@ def _sources(text: str) -> Iterator[None]:
         command("systemctl", "restart", AGENT)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("sources", "told"),
     [
