@@ -1,7 +1,11 @@
-"""Jobs and their records, networks and volumes when the host goes down under them."""
+"""Jobs and their records, workflows, schedules, networks and volumes when the host goes down under them.
+
+It goes down twice for all of them, in an orderly way and by a power cut: a boot takes a minute.
+"""
 
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +32,7 @@ class Boots:
     running: str
     before: Found
     after: Found
+    workflow: Found
 
 
 def lasting(vm: VirtualMachine, *acts: str) -> Found:
@@ -36,22 +41,74 @@ def lasting(vm: VirtualMachine, *acts: str) -> Found:
     return found
 
 
+def workflow(vm: VirtualMachine, *words: str) -> Any:
+    """Do something with the workflow (tests/vm/workflow.py)."""
+    return json.loads(vm.run("python3", "-m", "tests.vm.workflow", *words, cwd=TESTS).stdout)
+
+
+@dataclass(frozen=True)
+class Starts:
+    """Jobs that are due while the machine is down, every five seconds, and long after it is up again."""
+
+    missed: str
+    schedule: str
+    later: str
+    due: float
+
+    def wait(self) -> None:
+        """Let the time pass at which the first is due."""
+        assert time.monotonic() < self.due, "the machine took too long to go down for a start that it misses"
+        time.sleep(max(self.due + 1 - time.monotonic(), 0))
+
+
 @pytest.fixture(scope="module")
-def rebooted(vm: VirtualMachine) -> Iterator[Boots]:
-    """The machine after an orderly reboot."""
+def starts(vm: VirtualMachine) -> Starts:
+    rnx = Rnx(vm)
+    later = rnx.run("--schedule=2h30m", "true")
+    schedule = rnx.run("--schedule=*:*:0/5", "--name=tick", "--network=none", "true")
+    due = time.monotonic() + _DOWN_BY
+    return Starts(rnx.run(f"--schedule={_DOWN_BY}s", "echo", "once"), schedule, later, due)
+
+
+@pytest.fixture(scope="module")
+def rebooted(vm: VirtualMachine, request: pytest.FixtureRequest) -> Iterator[Boots]:
+    """The machine after it was shut down in an orderly way, and switched on again."""
     rnx = Rnx(vm)
     push_tests(vm)
     before = lasting(vm, "make")
     ended = rnx.run("echo", "before")
     assert rnx.log(ended) == "before\n"
     running = rnx.run("sh", "-c", "echo started; exec sleep 100000")
-    vm.reboot()
-    yield Boots(ended, running, before, lasting(vm, "look"))
+    waiting = workflow(vm, "start")
+    starts: Starts = request.getfixturevalue("starts")  # last: its time runs
+    vm.shut_down()
+    starts.wait()
+    vm.power_on()
+    rnx.log(starts.missed)  # until it has ended, with its namespace
+    done = workflow(vm, "end", waiting)
+    yield Boots(ended, running, before, lasting(vm, "look"), done)
     left = lasting(vm, "remove")
     assert (left["volumes"], left["namespaces"]) == ({}, [])
     assert set(left["links"]) == {"joblet0", "joblet-isolated"}
     files = "losetup -a; findmnt | grep volumes; ls /var/lib/joblet/volumes; true"
     assert vm.run("sh", "-c", files).stdout == ""
+
+
+def test_r7_starts_that_were_missed_during_a_reboot_happen_once(
+    rebooted: Boots, starts: Starts, vm: VirtualMachine, rnx: Rnx
+) -> None:
+    assert rebooted.after
+    said, job = rnx.log(starts.missed), rnx.status(starts.missed)
+    assert (said, job["status"], job["reason"], job["message"]) == ("once\n", "COMPLETED", "", "")
+    assert rnx.status(starts.later)["status"] == "SCHEDULED"
+    timers = vm.run("systemctl", "list-timers", "--all", "joblet-*").stdout
+    assert f"joblet-job@{starts.later}.timer" in timers
+    assert f"joblet-schedule@{starts.schedule}.timer" in timers
+    vm.run("rnx", "schedule", "remove", starts.schedule)
+    vm.run("rnx", "job", "cancel", starts.later)
+    times = [job["scheduled_time"] for job in rnx.jobs() if job.get("schedule_uuid") == starts.schedule]
+    assert len(times) >= 1
+    assert len(times) == len(set(times))
 
 
 def test_r7_job_that_ran_at_reboot_has_failed_for_that_reason(rebooted: Boots, rnx: Rnx) -> None:
@@ -97,28 +154,6 @@ def test_who_reaches_whom_is_as_it_has_to_be_after_a_reboot(rebooted: Boots, vm:
     vm.run("python3", "-m", "tests.e2e.network_matrix", cwd=TESTS, env={"JOBLET_TEST_PATIENCE": "4"})
 
 
-def test_r7_starts_that_were_missed_during_a_reboot_happen_once(vm: VirtualMachine, rnx: Rnx) -> None:
-    later = rnx.run("--schedule=2h30m", "true")
-    schedule = rnx.run("--schedule=*:*:0/5", "--name=tick", "true")
-    due = time.monotonic() + _DOWN_BY
-    once = rnx.run(f"--schedule={_DOWN_BY}s", "echo", "once")
-    vm.shut_down()
-    assert time.monotonic() < due, "the machine took too long to go down for a start that it misses"
-    time.sleep(max(due + 1 - time.monotonic(), 0))
-    vm.power_on()
-    said, job = rnx.log(once), rnx.status(once)
-    assert (said, job["status"], job["reason"], job["message"]) == ("once\n", "COMPLETED", "", "")
-    assert rnx.status(later)["status"] == "SCHEDULED"
-    timers = vm.run("systemctl", "list-timers", "--all", "joblet-*").stdout
-    assert f"joblet-job@{later}.timer" in timers
-    assert f"joblet-schedule@{schedule}.timer" in timers
-    vm.run("rnx", "schedule", "remove", schedule)
-    vm.run("rnx", "job", "cancel", later)
-    times = [job["scheduled_time"] for job in rnx.jobs() if job.get("schedule_uuid") == schedule]
-    assert len(times) >= 1
-    assert len(times) == len(set(times))
-
-
 @pytest.fixture(scope="module")
 def cut(vm: VirtualMachine, rebooted: Boots) -> Boots:
     """The machine after a power cut."""
@@ -126,11 +161,13 @@ def cut(vm: VirtualMachine, rebooted: Boots) -> Boots:
     ended = rnx.run("true")
     rnx.log(ended)
     running = lasting(vm, "write")["job"]
+    waiting = workflow(vm, "start")
     # What reached the disk is there again; how soon a record does is not promised.
     vm.run("sync")
     vm.cut_power()
     vm.power_on()
-    return Boots(ended, running, rebooted.before, lasting(vm, "look", "use"))
+    done = workflow(vm, "end", waiting)
+    return Boots(ended, running, rebooted.before, lasting(vm, "look", "use"), done)
 
 
 def test_r7_job_that_ran_at_a_power_cut_has_failed_for_that_reason(cut: Boots, rnx: Rnx) -> None:
@@ -149,3 +186,24 @@ def test_r4_a_volume_is_repaired_after_a_power_cut(cut: Boots) -> None:
 def test_r7_networks_are_as_before_the_power_cut(cut: Boots) -> None:
     for what in ("networks", "links", "rules", "namespaces"):
         assert cut.after[what] == cut.before[what], what
+
+
+@pytest.mark.parametrize("how", ["rebooted", "cut"])
+def test_r7_a_workflow_goes_on_by_its_rules_after_the_host_went_down(
+    how: str, request: pytest.FixtureRequest
+) -> None:
+    found = request.getfixturevalue(how).workflow
+    assert found["jobs"] == {
+        "before": ["COMPLETED", 1],
+        "again": ["COMPLETED", 2],
+        "once": ["FAILED", 1],
+        "goes-on": ["COMPLETED", 1],
+        "cannot": ["CANCELED", 0],
+        "instead": ["COMPLETED", 1],
+        "tidy": ["COMPLETED", 1],
+    }
+    assert (found["state"], found["reason"]) == ("FAILED", "host-rebooted")
+    assert Counter(found["notes"]) == {
+        "again": 2,
+        **dict.fromkeys(found["jobs"].keys() - {"again", "cannot"}, 1),
+    }
