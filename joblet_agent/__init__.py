@@ -1,4 +1,4 @@
 """The Joblet agent: jobs as transient systemd units, served over gRPC."""
 
 # The one place of the version: pyproject.toml and rnx read it here, and the build compares debian/changelog.
-__version__ = "0.2.0"
+__version__ = "0.3.0"

@@ -1,7 +1,8 @@
-"""The packages of the version before this one, built from its own commit: what hosts upgrade from."""
+"""The packages of the version before this one, built from its last commit: what hosts upgrade from."""
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,8 +12,10 @@ from tests.testbed.building import NAME, build
 from tests.testbed.errors import TestbedError
 from tests.testbed.packages import CHECKOUT
 
-VERSION = "0.1.0"
-COMMIT = "fc86743"
+_CHANGELOG = "debian/changelog"
+_ENTRY = re.compile(r"^joblet \((.*)\)", re.MULTILINE)
+
+_CURRENT, VERSION = _ENTRY.findall((CHECKOUT / _CHANGELOG).read_text(encoding="utf-8"))[:2]
 
 
 def previous_packages() -> list[Path]:
@@ -31,13 +34,28 @@ def previous_packages() -> list[Path]:
 def _build(dist: Path) -> None:
     with TemporaryDirectory() as folder:
         source = Path(folder, NAME)
-        try:
-            host.call(["git", "clone", "--quiet", "--no-checkout", str(CHECKOUT), str(source)], timeout=120)
-            host.call(["git", "-C", str(source), "checkout", "--quiet", COMMIT], timeout=120)
-        except TestbedError as error:
-            raise TestbedError(
-                f"cannot build version {VERSION} to upgrade from: its commit {COMMIT} is not in this clone; "
-                "fetch the whole history (git fetch --unshallow)"
-            ) from error
+        host.call(["git", "clone", "--quiet", "--no-checkout", str(CHECKOUT), str(source)], timeout=120)
+        host.call(["git", "-C", str(source), "checkout", "--quiet", _last_commit()], timeout=120)
         for package in build(Path(folder)):
             shutil.copyfile(package, dist / package.name)
+
+
+def _last_commit() -> str:
+    """Return the commit before the one that began this version, or the last one if none has yet."""
+    entry = f"joblet ({_CURRENT})"
+    began = _git("log", "--format=%H", "--reverse", f"-S{entry}", "--", _CHANGELOG).split()
+    commit = f"{began[0]}^" if began else "HEAD"
+    try:
+        there = _ENTRY.findall(_git("show", f"{commit}:{_CHANGELOG}"))
+    except TestbedError:
+        there = []
+    if there[:1] != [VERSION]:
+        raise TestbedError(
+            f"cannot build version {VERSION} to upgrade from: its last commit is not in this clone; "
+            "fetch the whole history (git fetch --unshallow)"
+        )
+    return commit
+
+
+def _git(*words: str) -> str:
+    return host.call(["git", "-C", str(CHECKOUT), *words])

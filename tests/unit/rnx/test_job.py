@@ -280,11 +280,11 @@ def test_help_is_printed_and_no_failure(rnx: Rnx, words: list[str]) -> None:
 
 
 def test_version_names_the_agent_when_it_answers(agent: FakeAgent, rnx: Rnx) -> None:
-    assert rnx("--version").out == "rnx v0.2.0\n"
+    assert rnx("--version").out == "rnx v0.3.0\n"
     agent.answers["GetSystemStatus"] = pb.SystemStatusResponse(
         server_version=pb.ServerVersionInfo(version="v9.9.9")
     )
-    assert rnx("-v").out == "rnx v0.2.0\njoblet v9.9.9\n"
+    assert rnx("-v").out == "rnx v0.3.0\njoblet v9.9.9\n"
     assert json.loads(rnx("--json", "--version").out)["joblet"] == {"version": "v9.9.9"}
 
 
