@@ -26,7 +26,7 @@ test: ## everything CI runs: checks, tests, machines of each release, virtual ma
 	@$(PACKAGES) tools deb machines vm fleet images
 	@$(PYTHON) -m tests.runs.suite
 
-test-all: ## the same, with every long test on both releases
+test-all: ## the same, with every test on both releases: twice the time
 	@$(ROOT)
 	@$(PACKAGES) tools deb machines vm fleet images
 	@$(PYTHON) -m tests.runs.suite --all

@@ -9,7 +9,7 @@ import pytest
 from tests.e2e.agent import Client, command, main_pid, wait_for_agent
 from tests.e2e.host import AGENT
 
-pytestmark = pytest.mark.systemd
+pytestmark = [pytest.mark.systemd, pytest.mark.both]
 
 EXPOSURE = 2.3
 """Of 10; why the rest is as it is, says units/joblet-agent.service."""

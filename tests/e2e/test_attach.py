@@ -28,7 +28,6 @@ def _attached(script: str) -> Iterator[subprocess.Popen[bytes]]:
             process.kill()
 
 
-@pytest.mark.long
 def test_attach_goes_on_across_a_restart_and_kills(client: Client) -> None:
     script = "echo ready; for i in $(seq 1 150); do seq $i 500; sleep 0.02; done; printf end; exit 7"
     wanted = b"".join(b"%d\n" % n for i in range(1, 151) for n in range(i, 501)) + b"end"
@@ -43,7 +42,6 @@ def test_attach_goes_on_across_a_restart_and_kills(client: Client) -> None:
     assert (process.returncode, errors) == (7, b"")
 
 
-@pytest.mark.long
 def test_attach_finds_the_end_that_came_while_the_agent_was_away(client: Client) -> None:
     with _attached("echo ready; sleep 0.5; echo late; kill -SEGV $$") as process:
         command("systemctl", "stop", AGENT)

@@ -196,7 +196,6 @@ def health_of(pair: Pair) -> str:
     return reason_of(caught.value)
 
 
-@pytest.mark.long
 def test_viewers_fetch_files_where_the_node_lets_them(client: Client) -> None:
     job = client.run("sh", "-c", "echo secret > result")
     client.ended(job)
@@ -285,7 +284,6 @@ def test_c2_streams_end_when_the_certificate_is_revoked(client: Client) -> None:
     eventually(lambda: outcome_of_get_node(eve), lambda outcome: outcome == "OK")
 
 
-@pytest.mark.long
 def test_c2_a_stream_ends_when_the_certificate_expires(client: Client) -> None:
     job = client.run("sh", "-c", "echo begun; exec sleep 1000")
     with channel(make("eve", "viewer", ca=CA, until=DAY / 86400 * 4)) as made:

@@ -11,13 +11,12 @@ from tests.e2e.agent import DEADLINE, Client
 from tests.e2e.host import refusal
 from tests.e2e.network import channel, listening
 
-pytestmark = pytest.mark.systemd
+pytestmark = [pytest.mark.systemd, pytest.mark.both]
 
 CA = make_ca()
 DENIED = ("PERMISSION_DENIED", "PROFILE_NOT_PERMITTED")
 
 
-@pytest.mark.long
 def test_c1_an_operator_starts_nothing_privileged(client: Client) -> None:
     with (
         listening(CA, "profiles:\n  privileged: true\n"),

@@ -161,7 +161,6 @@ HALF: dict[str, Callable[[], bytes]] = {
 }
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("kind", list(HALF))
 def test_c4_handshakes_that_do_not_end_are_ended(kind: str) -> None:
     said = HALF[kind]()
@@ -173,7 +172,6 @@ def test_c4_handshakes_that_do_not_end_are_ended(kind: str) -> None:
         assert all(map(is_cut, connections))
 
 
-@pytest.mark.long
 def test_c4_a_connection_of_tls_without_http_is_ended() -> None:
     with withstood(), Wire(tls(CONTEXT), greet=False) as connection:
         assert is_cut(connection)
@@ -213,7 +211,6 @@ def test_c4_headers_that_grow_when_they_are_unpacked() -> None:
                 assert is_told(bomb, b"exceeds limit", b"HEADERS_TOO_LARGE")
 
 
-@pytest.mark.long
 def test_c4_calls_that_never_send_their_request_are_ended() -> None:
     with withstood(), wire() as slow:
         for stream in range(1, 101, 2):
@@ -244,7 +241,6 @@ def test_c4_large_requests_take_no_memory_from_whoever_has_no_role() -> None:
         assert set(_many_large(make("eve", ca=CA))) == {"CERTIFICATE_ROLE"}
 
 
-@pytest.mark.long
 def test_c4_large_requests_come_one_after_the_other_and_their_memory_goes_back() -> None:
     before = Use.now().rss
     with withstood(600 * MIB):
@@ -286,7 +282,6 @@ def _is_refused(flood: Wire, frames: Iterable[Sequence[Frame]]) -> bool:
     return False
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("kind", ["pings", "settings"])
 def test_c4_frames_that_want_an_answer_each(kind: str) -> None:
     with withstood(), wire() as flood:

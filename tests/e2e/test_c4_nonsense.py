@@ -7,6 +7,5 @@ from tests.attacks.fuzz import fuzz
 pytestmark = pytest.mark.systemd
 
 
-@pytest.mark.long
 def test_c4_nonsense_on_every_layer() -> None:
     assert fuzz(6, tell=lambda _: None) == []

@@ -28,7 +28,6 @@ def _target(link: Path) -> str:
         return ""
 
 
-@pytest.mark.long
 def test_a_client_that_disappears_while_a_job_is_accepted(client: Client) -> None:
     before, homes = _open_files(), set(JOBS.iterdir())
     known = set()

@@ -15,7 +15,7 @@ from tests.e2e.execs import execute, nothing_is_left, popen, start
 from tests.e2e.host import journal, refusal, rnx, running
 from tests.e2e.inside import DENIED_CALLS, processes, processes_of_user
 
-pytestmark = pytest.mark.systemd
+pytestmark = [pytest.mark.systemd, pytest.mark.both]
 
 LINKS = "for n in $(seq 0 20); do ln -s /proc/self/fd/$n /work/out$n; done"
 QUIET = "echo ready; exec sleep 1000"

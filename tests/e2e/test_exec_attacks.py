@@ -15,7 +15,7 @@ from tests.e2e.test_denied import ATTEMPTS, CLONE3, FILTERED
 from tests.e2e.test_exec import probe
 from tests.e2e.test_start import HOSTILE, variables
 
-pytestmark = pytest.mark.systemd
+pytestmark = [pytest.mark.systemd, pytest.mark.both]
 
 LAUNCHER = "/usr/lib/joblet/joblet-launch"
 PROGRAMS = tuple(map(Path, (LAUNCHER, "/usr/bin/perl", "/usr/bin/true", "/usr/bin/python3")))

@@ -9,7 +9,7 @@ from tests.e2e.agent import Client, command
 from tests.e2e.host import unit_of
 from tests.e2e.inside import running
 
-pytestmark = pytest.mark.systemd
+pytestmark = [pytest.mark.systemd, pytest.mark.both]
 
 MOST = {"none": 2.0, "bridge": 2.2}
 """By network, of 10; see docs/isolation.md."""

@@ -143,7 +143,6 @@ def test_a_waiting_job_has_its_files_from_the_beginning(client: Client) -> None:
         assert client.log(waiting) == b"it was there\n"
 
 
-@pytest.mark.long
 def test_a_scheduled_job_has_its_files_when_its_time_comes(client: Client) -> None:
     due = (datetime.now(UTC) + timedelta(seconds=3)).isoformat()
     upload_id = uploaded(client, {"a": b"it was there\n"})
@@ -221,7 +220,6 @@ RETENTION = {
 }
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(("setting", "kept"), RETENTION.values(), ids=RETENTION)
 def test_files_are_kept_as_configured(client: Client, setting: str, kept: int) -> None:
     with configured(f"retention:\n  {setting}\n"):
@@ -234,7 +232,6 @@ def test_files_are_kept_as_configured(client: Client, setting: str, kept: int) -
         assert {client.status(job).status for job in jobs} == {"COMPLETED"}  # the records stay
 
 
-@pytest.mark.long
 def test_files_are_still_kept_after_a_restart_and_then_measured_again(client: Client) -> None:
     job_id = client.run("sh", "-c", "head -c 65536 /dev/urandom >data")
     client.ended(job_id)

@@ -112,7 +112,6 @@ def dropped() -> int:
     return sum(int(row["Drops"]) for row in rows if row["Eth"] == "12")
 
 
-@pytest.mark.long
 def test_somebody_who_does_not_stop_gets_one_line_and_two_repairs_a_second(client: Client) -> None:
     before, began = rules(), f"--since=@{time.time():.6f}"
     # The line of an earlier change would be the line of this one, too.
@@ -195,7 +194,6 @@ def test_b8_a_job_has_no_raw_sockets_and_sends_no_arp(client: Client, network: s
     assert "made" not in probe(client, PRIVILEGED_SOCKETS, network=network)
 
 
-@pytest.mark.long
 def test_b8_a_sender_of_another_network_is_dropped_at_the_bridge(client: Client) -> None:
     """Whoever gets capabilities in a job's namespace still comes from its own network only."""
     with ExitStack() as stack:

@@ -117,7 +117,6 @@ Others = tuple[str, Callable[[], AbstractContextManager[None]], bool]
 OTHERS: list[Others] = [("ufw", ufw, True), ("firewalld", firewalld, True), ("docker", docker, False)]
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(("name", "running", "guards_host"), OTHERS, ids=[other[0] for other in OTHERS])
 def test_beside(
     places: Places, name: str, running: Callable[[], AbstractContextManager[None]], guards_host: bool

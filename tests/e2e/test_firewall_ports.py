@@ -76,14 +76,12 @@ def test_a_chosen_address_is_the_only_one(published: Published) -> None:
     assert not published.outside.reaches(HOST4, LOCAL)
 
 
-@pytest.mark.long
 def test_jobs_of_the_same_network_reach_it_and_others_do_not(published: Published) -> None:
     for address in (HOST4, HOST6):
         assert published.neighbour.reaches(address, EVERYWHERE)
         assert not published.stranger.reaches(address, EVERYWHERE)
 
 
-@pytest.mark.long
 def test_the_port_of_the_job_itself_stays_closed_to_the_outside(published: Published) -> None:
     assert not published.outside.reaches(published.job.address4)
     assert not published.outside.reaches(published.job.address6)

@@ -68,7 +68,6 @@ def _run_anything(
     assert {f"{key}={value}" for key, value in environment.items()} <= set(got[len(args) :])
 
 
-@pytest.mark.long
 def test_c8_whatever_is_run_arrives_or_is_refused(client: Client) -> None:
     agent = main_pid()
     _run_anything(client)

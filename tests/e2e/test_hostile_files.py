@@ -90,7 +90,6 @@ LOOKS: dict[str, Callable[[Client, str], bytes]] = {
 }
 
 
-@pytest.mark.long
 def test_a3_a_racing_job_never_leads_the_agent_outside(client: Client, target: Path) -> None:
     script = RACE % {"target": target}
     job_id = client.run("python3", "-c", script)
@@ -158,7 +157,6 @@ LEFT = {
 }
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("script", LEFT.values(), ids=LEFT)
 def test_a4_whatever_a_job_leaves_can_be_listed_fetched_and_removed(
     client: Client, script: str, tmp_path: Path

@@ -13,7 +13,7 @@ from tests.e2e.agent import Client, command
 from tests.e2e.host import in_parallel, reloading, rnx, shown, unit_of
 from tests.e2e.inside import running
 
-pytestmark = pytest.mark.systemd
+pytestmark = [pytest.mark.systemd, pytest.mark.both]
 
 ODD_DIRECTORIES = [
     "%n",
@@ -33,7 +33,6 @@ ODD_DIRECTORIES = [
 HARD_DIRECTORIES = ["%n", "${HOME}", "a ", "a\\x41"]
 
 
-@pytest.mark.long
 def test_a7_a_working_directory_is_the_one_that_was_named(client: Client) -> None:
     made = [pb.FileUpload(path=name, is_directory=True) for name in ODD_DIRECTORIES]
 

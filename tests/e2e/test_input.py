@@ -127,7 +127,6 @@ def _programs(names: list[str]) -> Iterator[None]:
             link.unlink()
 
 
-@pytest.mark.long
 def test_a7_the_name_of_a_program_is_a_name_and_nothing_else(client: Client) -> None:
     with _programs(ODD_PROGRAMS):
         for name in ODD_PROGRAMS:
@@ -139,7 +138,6 @@ def test_a7_the_name_of_a_program_is_a_name_and_nothing_else(client: Client) -> 
         assert done.stdout == b"--cat\0/proc/self/cmdline\0"
 
 
-@pytest.mark.long
 def test_a7_a_program_with_an_odd_name_that_is_not_there_is_not_found(client: Client) -> None:
     for name in ODD_PROGRAMS:
         status = client.ended(client.run(name))
@@ -155,7 +153,6 @@ def test_a_mebibyte_of_arguments_arrives(client: Client) -> None:
     assert _echo(client, *args) == args
 
 
-@pytest.mark.long
 def test_a7_arguments_arrive_exactly_also_through_reloads(client: Client) -> None:
     args = ODD + _arguments(600_000)
     with reloading():
@@ -169,7 +166,6 @@ def test_a_mebibyte_of_arguments_arrives_also_through_reloads(client: Client) ->
         assert _echo(client, *args) == args
 
 
-@pytest.mark.long
 def test_a_job_that_waits_keeps_its_arguments_exactly(client: Client) -> None:
     with configured("jobs:\n  max_concurrent: 1\n"):
         with running(client, "sh", "-c", "echo ready; exec sleep 1000"):
@@ -195,7 +191,6 @@ def test_the_longest_variable_arrives(client: Client) -> None:
     assert _variables(client, environment) == environment
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     "name",
     ["@", "%i", "%n%%", "\\x2d", "a@b.service", "../x", "/etc/x", "-x", "$HOME", "'\"", "\u00e9\U0001f600"],

@@ -10,7 +10,7 @@ import pytest
 from tests.e2e.agent import Client, command
 from tests.e2e.inside import probe, processes, running
 
-pytestmark = pytest.mark.systemd
+pytestmark = [pytest.mark.systemd, pytest.mark.both]
 
 UID_FIRST, UID_LAST = 0x70000000, 0x70000000 + 65535
 NAMESPACES = ["ipc", "mnt", "net", "pid", "uts"]
@@ -164,7 +164,6 @@ def test_a_job_has_no_network_but_its_own_loopback(client: Client) -> None:
     }
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("network", ["bridge", "isolated"])
 def test_b8_a_job_on_a_network_has_no_socket_that_goes_around_its_rules(client: Client, network: str) -> None:
     with socket.socket(socket.AF_UNIX) as listener:

@@ -240,7 +240,6 @@ def _start_many(client: Client, count: int, make: Callable[[int], str]) -> list[
     return in_parallel(lambda number: client.run("sh", "-c", make(number)), list(range(count)))
 
 
-@pytest.mark.long
 def test_r1_a_hundred_running_jobs_do_not_notice_the_kill(client: Client) -> None:
     until_told = "i=0; until [ -e /work/go ]; do echo $((i += 1)); sleep 0.4; done; echo over $i; exit"
     ids = _start_many(client, 100, lambda number: f"{until_told} {number}")
@@ -261,7 +260,6 @@ def test_r1_a_hundred_running_jobs_do_not_notice_the_kill(client: Client) -> Non
         assert log == _numbers(count) + b"over %d\n" % count
 
 
-@pytest.mark.long
 def test_r2_jobs_that_end_while_the_agent_is_down_keep_their_result(client: Client) -> None:
     ids = _start_many(client, 30, lambda number: f"sleep 1; echo {number}; exit {number}")
     with agent_stopped():

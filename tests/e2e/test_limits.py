@@ -9,7 +9,7 @@ from joblet_agent.pb import joblet_pb2 as pb
 from tests.e2e.agent import Client, command
 from tests.e2e.host import configured, rnx, rnx_json
 
-pytestmark = pytest.mark.systemd
+pytestmark = [pytest.mark.systemd, pytest.mark.both]
 
 HAS_CONTROLLERS = "memory" in Path("/sys/fs/cgroup/cgroup.controllers").read_text().split()
 ACCEPT = "limits:\n  unenforced: accept\n"
@@ -26,7 +26,6 @@ def update(client: Client, job_id: str, **limits: object) -> pb.UpdateJobRespons
     return reply
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("trap", ["", "trap 'exit 0' TERM; "])
 def test_r9_a_job_over_its_time_limit_is_stopped_and_says_so(client: Client, trap: str) -> None:
     done = client.ended(client.run("sh", "-c", f"{trap}while :; do sleep 0.1; done", timeout="1s"))
@@ -57,7 +56,6 @@ def test_a_limit_without_effect_is_refused_by_name(client: Client) -> None:
     assert "--max-memory" in rnx_json("monitor", "status")["unenforced"]
 
 
-@pytest.mark.long
 def test_limits_are_properties_of_the_unit_and_change_with_it(client: Client) -> None:
     with configured(ACCEPT):
         job = client.run(
@@ -91,7 +89,6 @@ def test_limits_are_properties_of_the_unit_and_change_with_it(client: Client) ->
         client.jobs.StopJob(pb.StopJobRequest(uuid=job, force=True))
 
 
-@pytest.mark.long
 def test_limits_of_a_job_that_waits_can_change_and_are_kept(client: Client) -> None:
     with configured("jobs:\n  max_concurrent: 1\n"):
         first = client.run("sleep", "1000")
@@ -103,7 +100,6 @@ def test_limits_of_a_job_that_waits_can_change_and_are_kept(client: Client) -> N
         assert (done.reason, done.message, client.log(second)) == ("timeout", "timed out after 1s", b"5\n")
 
 
-@pytest.mark.long
 def test_maxima_of_a_role_bind_its_jobs(client: Client) -> None:
     with configured("limits:\n  admin:\n    timeout: 1m\n  default:\n    timeout: 1h\n"):
         done = rnx("run", "--timeout=2m", "true")

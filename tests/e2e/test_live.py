@@ -91,7 +91,6 @@ def test_what_does_not_run_is_refused(client: Client) -> None:
         assert refusal(lambda: act(client, nobody)) == ("NOT_FOUND", "JOB_NOT_FOUND")  # noqa: B023
 
 
-@pytest.mark.long
 def test_what_waits_is_refused(client: Client) -> None:
     with configured("jobs:\n  max_concurrent: 1\n"), running(client, TICKS):
         waiting = client.run("true")
@@ -139,7 +138,6 @@ def test_a_signal_waits_until_a_paused_job_goes_on(client: Client) -> None:
         assert client.ended(job_id).exit_code == 5
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("frozen_by", ["rnx", "systemctl"])
 def test_a_pause_survives_the_agent(client: Client, frozen_by: str) -> None:
     with running(client, TICKS) as job_id, running(client, TICKS) as other:
@@ -170,7 +168,6 @@ def test_what_an_administrator_freezes_can_be_resumed(client: Client) -> None:
         goes_on(client, job_id)
 
 
-@pytest.mark.long
 def test_every_signal_through_this_door_is_told_as_it_was(client: Client) -> None:
     ids = {number: client.run("sh", "-c", "echo ready; exec sleep 1000") for number in SIGNALS}
     for number, job_id in ids.items():
@@ -228,7 +225,6 @@ def test_a_signal_that_does_not_exist_is_refused(client: Client) -> None:
         assert client.status(job_id).status == "RUNNING"
 
 
-@pytest.mark.long
 def test_on_the_command_line(client: Client) -> None:
     with running(client, TICKS) as job_id:
         assert b"paused successfully" in rnx("job", "pause", job_id).stdout

@@ -6,7 +6,7 @@ from tests.e2e.agent import JOBS, Client, command
 from tests.e2e.host import unit_of
 from tests.e2e.inside import processes, running
 
-pytestmark = pytest.mark.systemd
+pytestmark = [pytest.mark.systemd, pytest.mark.both]
 
 WAITING = ("sh", "-c", "echo ready; exec sleep 1000")
 

@@ -39,7 +39,6 @@ def _lines(first: int, last: int) -> bytes:
     return b"".join(b"%d\n" % number for number in range(first, last + 1))
 
 
-@pytest.mark.long
 def test_r10_a_thousand_short_jobs_lose_neither_code_nor_line(client: Client) -> None:
     numbers = list(range(1000))
     ids = in_parallel(
@@ -70,7 +69,6 @@ def test_r11_both_outputs_are_in_the_order_written(client: Client) -> None:
     assert client.follow(job_id) == b"".join(b"o%d\ne%d\n" % (number, number) for number in range(1, 3001))
 
 
-@pytest.mark.long
 @pytest.mark.soak
 @pytest.mark.parametrize(
     ("block", "total"),
@@ -110,7 +108,6 @@ def _peak() -> int:
     return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
-@pytest.mark.long
 @pytest.mark.soak
 def test_r11_followers_from_any_moment_get_the_same_bytes(client: Client) -> None:
     """One more is stopped meanwhile and another one killed: neither is noticed by the others."""
@@ -169,7 +166,6 @@ class _Followers:
         return self._got
 
 
-@pytest.mark.long
 def test_r11_followers_may_come_in_the_middle_and_ask_for_a_part(client: Client) -> None:
     with running(client, f"seq 1 1000; echo ready; {WAIT}; seq 2001 2010") as job_id:
         whole = _lines(1, 1000) + b"ready\n"
@@ -195,7 +191,6 @@ def test_r11_followers_may_come_in_the_middle_and_ask_for_a_part(client: Client)
             assert found.communicate(timeout=30)[0] == b"2001\n2002\n"
 
 
-@pytest.mark.long
 def test_r11_since_begins_where_the_time_says(client: Client) -> None:
     with running(client, f"echo old; echo ready; {WAIT}; echo new") as job_id:
         written = (JOBS / job_id / "output.log").stat().st_mtime
@@ -208,7 +203,6 @@ def test_r11_since_begins_where_the_time_says(client: Client) -> None:
         assert rnx("log", "--since=1h", job_id).stdout == b"old\nready\nnew\n"
 
 
-@pytest.mark.long
 def test_r11_each_line_can_have_its_time(client: Client) -> None:
     """Exact while somebody follows; a second late at most for who comes later."""
     script = "import time\nfor n in range(5):\n print(n, time.time(), flush=True)\n time.sleep(0.4)"
@@ -232,7 +226,6 @@ def test_r11_a_pattern_that_is_none_is_refused(client: Client) -> None:
     assert rnx("log", "--grep=(", job_id).returncode == 1
 
 
-@pytest.mark.long
 def test_r11_a_log_that_is_too_large_is_cut_and_marked(client: Client) -> None:
     limit = 64 * 1024
     line = b"0123456789abcdef\n"
@@ -259,7 +252,6 @@ def _disk_use(log: Path) -> int:
     return log.stat().st_blocks * 512
 
 
-@pytest.mark.long
 def test_logs_are_readable_after_the_end_and_after_a_restart(client: Client) -> None:
     job_id = client.run("sh", "-c", "seq 1 5000; printf end")
     client.ended(job_id)
@@ -328,7 +320,6 @@ def test_no_output_of_a_job_becomes_a_field(client: Client) -> None:
         assert journal(f"--since=@{begun}", "_SYSTEMD_UNIT=joblet-agent.service", forged) == []
 
 
-@pytest.mark.long
 def test_the_journal_says_how_much_it_does_not_have(client: Client) -> None:
     limits = "logs:\n  journal_lines_per_second: 10\n  journal_burst: 20\n"
     with configured(limits):

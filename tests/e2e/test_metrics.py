@@ -29,7 +29,6 @@ def samples(client: Client, job_id: str, **query: Any) -> list[pb.JobMetricsEven
     return persist(lambda: list(client.jobs.GetJobMetrics(request, timeout=60, wait_for_ready=True)))
 
 
-@pytest.mark.long
 def test_a_busy_job_is_sampled_until_it_ends(client: Client) -> None:
     with running(client, BUSY) as job_id:
         stream = client.jobs.StreamJobMetrics(pb.StreamJobMetricsRequest(job_uuid=job_id[:8]), timeout=60)
@@ -50,7 +49,6 @@ def test_a_busy_job_is_sampled_until_it_ends(client: Client) -> None:
     assert list(client.jobs.StreamJobMetrics(pb.StreamJobMetricsRequest(job_uuid=job_id), timeout=60)) == []
 
 
-@pytest.mark.long
 def test_the_status_of_a_running_job_tells_what_it_uses_now(client: Client) -> None:
     with configured("metrics:\n  enabled: false\n"), running(client, BUSY) as job_id:
         before = client.status(job_id)
@@ -100,7 +98,6 @@ def test_of_a_killed_job_there_are_the_figures_of_systemd(client: Client) -> Non
     assert (usage.partial, usage.cpu_usec > 0) == (True, True)
 
 
-@pytest.mark.long
 def test_figures_survive_an_agent_that_was_away(client: Client) -> None:
     with running(client, IDLE) as job_id:
         first = eventually(lambda: samples(client, job_id), bool)
@@ -133,7 +130,6 @@ def test_unknown_jobs_are_not_found(client: Client) -> None:
     assert {refusal(call) for call in calls} == {("NOT_FOUND", "JOB_NOT_FOUND")}
 
 
-@pytest.mark.long
 def test_the_command_line_shows_samples_and_the_table(client: Client) -> None:
     with running(client, BUSY) as job_id:
         eventually(lambda: samples(client, job_id), bool)
@@ -169,7 +165,6 @@ def test_a_job_does_not_see_its_control_group(client: Client) -> None:
     assert (entries, is_mount) == ([], False)
 
 
-@pytest.mark.long
 def test_switched_off_no_samples_are_taken(client: Client) -> None:
     with configured("metrics:\n  enabled: false\n"):
         with running(client, IDLE) as job_id:

@@ -119,7 +119,6 @@ def test_jobs_of_one_name_share_it(client: Client) -> None:
     eventually(lambda: ask(BRIDGE, "twin"), lambda answer: answer == ("NXDOMAIN", []))
 
 
-@pytest.mark.long
 def test_names_go_on_without_the_agent_and_are_put_right_by_the_next(client: Client) -> None:
     with running(client, WAIT, name="stays", network="bridge") as stays:
         goes = client.run("sleep", "1000", name="goes", network="bridge")
@@ -145,7 +144,6 @@ def test_a_server_that_is_killed_is_back_and_knows_its_jobs(client: Client) -> N
         eventually(lambda: ask(BRIDGE, "db"), lambda answer: answer == before)
 
 
-@pytest.mark.long
 def test_networks_know_nothing_of_each_others_names(client: Client) -> None:
     with (
         network("names-a", "--cidr=10.71.0.0/24"),
@@ -198,7 +196,6 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a5_a_name_that_is_no_host_name_is_nobodys(client: Client, name: str) -> None:
     with (
@@ -265,7 +262,6 @@ def test_a_link_that_leads_nowhere_costs_no_names_of_jobs(client: Client, resolv
         assert look_up(client, "job", "outside.test") == [sorted(addresses(client, job_id)), TRY_AGAIN]
 
 
-@pytest.mark.long
 def test_a_network_may_have_servers_of_its_own_or_no_outside(client: Client, resolv_conf: Path) -> None:
     resolv_conf.unlink(missing_ok=True)
     resolv_conf.write_text("nameserver 127.0.0.53\n")
@@ -289,7 +285,6 @@ print(json.dumps([open("/etc/resolv.conf").read(), os.access("/etc/resolv.conf",
 """
 
 
-@pytest.mark.long
 def test_jobs_have_the_resolver_of_their_network(client: Client, resolv_conf: Path) -> None:
     resolv_conf.unlink(missing_ok=True)
     resolv_conf.write_text("nameserver 192.0.2.1\nsearch example.com\n")

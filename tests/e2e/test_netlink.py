@@ -175,7 +175,6 @@ def test_an_attachment_whose_namespace_is_gone_is_told_and_left() -> None:
     asyncio.run(run())
 
 
-@pytest.mark.long
 def test_r13_what_comes_and_goes_leaves_nothing_also_when_the_service_is_killed() -> None:
     net = network("one", 1)
     rounds, at_once = size(20, 100), 10
@@ -402,7 +401,6 @@ def within_ten_percent(bits: float, limit: int) -> bool:
     return 0.9 * limit <= bits <= 1.1 * limit
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(("limit", "version"), [(10_000_000, 4), (200_000_000, 6)])
 def test_bandwidth_is_what_was_asked_for_each_way(limit: int, version: int) -> None:
     plain, limited = network("one", 1), network("two", 2, bandwidth=limit)

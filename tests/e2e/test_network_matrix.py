@@ -51,7 +51,6 @@ def test_b8_no_job_reaches_the_agent_metadata_or_link_local_addresses(table: Tab
     assert table["host"]["host's agent port, IPv4"], f"nothing listens on {AGENT_PORT}"
 
 
-@pytest.mark.long
 def test_after_a_restart_of_the_agent(made: Matrix) -> None:
     before = rules()
     command("systemctl", "restart", "joblet-agent.service")
@@ -59,13 +58,11 @@ def test_after_a_restart_of_the_agent(made: Matrix) -> None:
     assert rules() == before
 
 
-@pytest.mark.long
 def test_after_the_agent_was_killed(made: Matrix) -> None:
     kill_agent()
     assert wrong(made.table()) == []
 
 
-@pytest.mark.long
 def test_after_the_network_service_was_killed(made: Matrix) -> None:
     before, pid = rules(), main_pid(SERVICE)
     command("systemctl", "kill", "--signal=KILL", SERVICE)
@@ -75,7 +72,6 @@ def test_after_the_network_service_was_killed(made: Matrix) -> None:
     assert rules() == before
 
 
-@pytest.mark.long
 def test_after_all_rules_of_the_host_were_flushed(made: Matrix) -> None:
     before = rules()
     command("nft", "flush", "ruleset")
@@ -83,7 +79,6 @@ def test_after_all_rules_of_the_host_were_flushed(made: Matrix) -> None:
     assert wrong(made.table()) == []
 
 
-@pytest.mark.long
 def test_after_a_flush_while_the_network_service_was_stopped(made: Matrix) -> None:
     before = rules()
     command("systemctl", "stop", "joblet-networks.socket", SERVICE)

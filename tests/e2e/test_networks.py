@@ -135,7 +135,6 @@ def test_jobs_on_a_network_reach_each_other_by_address_and_name(client: Client, 
         assert [ip_address(each).version for each in addresses] == [4, 6]
 
 
-@pytest.mark.long
 def test_jobs_on_other_networks_and_isolated_ones_are_not_reached(client: Client) -> None:
     with made(client, "mine"), server(client, name="web") as job_id:
         known = [*client.status(job_id).addresses, "web"]
@@ -186,7 +185,6 @@ def test_the_unit_is_explained(client: Client) -> None:
         assert f"--property=NetworkNamespacePath={path}" in told.systemd_run
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("profile", ["default", "strict", "privileged"])
 def test_a_job_is_never_in_the_host_s_network_namespace(client: Client, profile: str) -> None:
     own = command("readlink", "/proc/self/ns/net").stdout.strip()
@@ -200,7 +198,6 @@ def test_a_job_is_never_in_the_host_s_network_namespace(client: Client, profile:
 # -- the host's network --------------------------------------------------------------------------------
 
 
-@pytest.mark.long
 def test_b9_the_host_s_network_is_refused_unless_the_configuration_allows_it(client: Client) -> None:
     told = refusal(lambda: client.run("true", network="host"))
     assert told == ("PERMISSION_DENIED", "NETWORK_NOT_PERMITTED")
@@ -236,7 +233,6 @@ def test_a_command_inside_a_job_on_the_host_s_network_joins_it(client: Client) -
 # -- addresses -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.long
 def test_a_hundred_starts_at_once_have_a_hundred_addresses(client: Client) -> None:
     eventually(leftovers, lambda left: left == [])
     jobs = in_parallel(lambda _: client.run("sleep", "1000"), list(range(100)))
@@ -252,7 +248,6 @@ def test_a_hundred_starts_at_once_have_a_hundred_addresses(client: Client) -> No
     eventually(leftovers, lambda left: left == [])
 
 
-@pytest.mark.long
 def test_b8_an_agent_that_is_killed_at_any_moment_leaves_nothing_and_gives_no_address_twice(
     client: Client,
 ) -> None:
@@ -354,7 +349,6 @@ def test_networks_survive_the_agent(client: Client) -> None:
         assert "joblet-mine" in bridges()
 
 
-@pytest.mark.long
 def test_a_job_that_starts_and_a_removal_never_both_succeed(client: Client) -> None:
     for _ in range(10):
         create(client, "mine")
@@ -374,7 +368,6 @@ def test_a_job_that_starts_and_a_removal_never_both_succeed(client: Client) -> N
         assert "joblet-mine" not in bridges()
 
 
-@pytest.mark.long
 def test_a_removal_in_whose_midst_the_agent_dies_is_finished(client: Client) -> None:
     rolls = random.Random(5)
     for _ in range(8):
@@ -406,7 +399,6 @@ def test_a_job_that_waits_for_a_network_which_is_removed_fails_with_a_reason(cli
 # -- the service is away -------------------------------------------------------------------------------
 
 
-@pytest.mark.long
 def test_without_the_network_service_the_agent_starts_and_says_what_is_missing(client: Client) -> None:
     units = ("joblet-networks.socket", "joblet-networks.service")
     command("systemctl", "mask", "--runtime", "--now", *units)

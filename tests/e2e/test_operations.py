@@ -8,7 +8,7 @@ import pytest
 from tests.e2e.agent import Client, command, eventually, main_pid
 from tests.e2e.host import AGENT, CONFIG, configured, running, shown, unit_of
 
-pytestmark = pytest.mark.systemd
+pytestmark = [pytest.mark.systemd, pytest.mark.both]
 
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534")
 
@@ -49,7 +49,6 @@ OF_THE_MOMENT = re.compile(
 )
 
 
-@pytest.mark.long
 def test_r8_a_unit_is_read_back_as_it_was_made(client: Client) -> None:
     """systemd writes transient units into files, and does not know everything again that it writes."""
     with configured("profiles:\n  privileged: true\nlimits:\n  unenforced: accept\n"):

@@ -13,7 +13,7 @@ from joblet_agent.pb import joblet_pb2 as pb
 from tests.e2e.agent import JOBS, Client, command, eventually
 from tests.e2e.host import configured, in_parallel, journal, refusal, rnx, rnx_json, running, shown, unit_of
 
-pytestmark = pytest.mark.systemd
+pytestmark = [pytest.mark.systemd, pytest.mark.both]
 
 # 200 to 243 is what systemd itself says of a unit that it could not set up.
 EXIT_CODES = [0, 1, 2, 125, 126, 127, 128, 129, 137, 143, 199, *range(200, 246), 254, 255]
@@ -35,7 +35,6 @@ def _stop(client: Client, job_id: str, *, force: bool = False) -> pb.StopJobResp
     return reply
 
 
-@pytest.mark.long
 def test_r9_every_exit_code_is_told(client: Client) -> None:
     ids = in_parallel(lambda code: client.run("sh", "-c", f"exit {code}"), EXIT_CODES)
     got = {code: _end(client.ended(job_id)) for code, job_id in zip(EXIT_CODES, ids, strict=True)}
@@ -50,7 +49,6 @@ def test_r9_an_attached_run_exits_as_its_job() -> None:
     assert {done.stdout + done.stderr for done in got} == {b""}
 
 
-@pytest.mark.long
 def test_r9_wait_exits_as_the_job(client: Client) -> None:
     scripts = {f"exit {code}": code for code in ATTACHED_CODES} | {
         f"kill -{number} $$": 128 + number for number in (1, 2, 9, 11, 13, 15)
@@ -61,7 +59,6 @@ def test_r9_wait_exits_as_the_job(client: Client) -> None:
     assert {done.stdout + done.stderr for done in got} == {b""}
 
 
-@pytest.mark.long
 def test_r9_every_signal_is_told(client: Client) -> None:
     ids = in_parallel(
         lambda number: client.run("sh", "-c", f"ulimit -c unlimited; kill -{number} $$"), SIGNALS
@@ -198,7 +195,6 @@ def test_stop_sends_the_signal_to_all_processes(client: Client) -> None:
         assert client.log(job_id).endswith(b"child\nparent\n")
 
 
-@pytest.mark.long
 def test_stop_kills_what_ignores_it_after_the_grace(client: Client) -> None:
     with (
         configured("jobs:\n  stop_grace: 1s\n"),
@@ -235,7 +231,6 @@ def test_stop_takes_effect_once(client: Client) -> None:
     assert b"cannot stop job" in done.stderr
 
 
-@pytest.mark.long
 def test_stop_of_a_waiting_job_withdraws_it(client: Client) -> None:
     with (
         configured("jobs:\n  max_concurrent: 1\n"),

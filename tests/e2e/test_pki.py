@@ -230,7 +230,6 @@ def test_certificates_over_a_pipe_and_as_files(tmp_path: Path) -> None:
         assert "Verification: OK" in seen.stdout, more
 
 
-@pytest.mark.long
 def test_r14_renewals_of_everything_drop_no_stream_and_no_job(tmp_path: Path, client: Client) -> None:
     done("init")
     alice = issued(tmp_path, "alice", "operator")
@@ -252,7 +251,6 @@ def test_r14_renewals_of_everything_drop_no_stream_and_no_job(tmp_path: Path, cl
     assert main_pid() == agent
 
 
-@pytest.mark.long
 def test_c2_revoking_ends_the_streams_of_that_client_and_no_others(tmp_path: Path, client: Client) -> None:
     done("init")
     eve, bob = issued(tmp_path, "eve", "viewer"), issued(tmp_path, "bob", "viewer")
@@ -304,7 +302,6 @@ def test_the_timer_lets_one_ca_follow_the_other(tmp_path: Path) -> None:
     assert rnx(issued(tmp_path, "alice", "viewer"), "list").returncode == 0
 
 
-@pytest.mark.long
 def test_options_of_renew_that_would_do_nothing_are_refused() -> None:
     done("init")
     for words in (
@@ -366,7 +363,6 @@ def test_r14_what_has_expired_is_told() -> None:
     )
 
 
-@pytest.mark.long
 def test_many_at_once_lose_nothing() -> None:
     done("init")
     names = [f"client-{number}" for number in range(12)]
@@ -379,7 +375,6 @@ def test_many_at_once_lose_nothing() -> None:
     assert shown_list.count("Serial Number: ") == len(names)
 
 
-@pytest.mark.long
 def test_r14_kills_at_any_moment_leave_what_can_be_used(tmp_path: Path) -> None:
     done("init")
     alice = issued(tmp_path, "alice", "viewer")

@@ -9,7 +9,7 @@ from tests.e2e.agent import Client, eventually
 from tests.e2e.host import configured
 from tests.e2e.inside import processes_of_user, running
 
-pytestmark = pytest.mark.systemd
+pytestmark = [pytest.mark.systemd, pytest.mark.both]
 
 # Prints its user, leaves behind what is hard to end, and is ready. "{end}" is what the command does then.
 LEFTOVERS = """
@@ -70,7 +70,6 @@ def test_b6_nothing_outlives_the_command(client: Client, end: str, state: str, c
     assert processes_of_user(_user(client, job_id)) == []
 
 
-@pytest.mark.long
 def test_b6_nothing_outlives_a_stop(client: Client) -> None:
     def is_crowded(user: int) -> Callable[[], bool]:
         return lambda: len(processes_of_user(user)) > ALONE
@@ -86,7 +85,6 @@ def test_b6_nothing_outlives_a_stop(client: Client) -> None:
                 assert processes_of_user(user) == []
 
 
-@pytest.mark.long
 def test_b6_a_command_that_ignores_the_stop_is_killed_after_the_grace(client: Client) -> None:
     script = "trap 'echo asked' TERM INT HUP; echo ready; while :; do sleep 0.02; done"
     with configured("jobs:\n  stop_grace: 1s\n"), running(client, "sh", "-c", script) as job_id:

@@ -14,7 +14,7 @@ from tests.e2e.agent import Client, command, wait_for_agent
 from tests.e2e.host import AGENT, CONFIG, configured, refusal, rnx, rnx_json, shown, unit_of
 from tests.e2e.inside import DENIED_CALLS, probe, processes, running
 
-pytestmark = pytest.mark.systemd
+pytestmark = [pytest.mark.systemd, pytest.mark.both]
 
 PRIVILEGED = "profiles:\n  privileged: true\n"
 WAITING = "exec sleep 1000"
@@ -151,7 +151,6 @@ def test_a_privileged_job_has_limits_and_ends_like_any_other(client: Client) -> 
         assert unit_of(job_id) not in command("systemctl", "list-units", "--all", "--plain").stdout
 
 
-@pytest.mark.long
 def test_everybody_sees_that_a_job_is_privileged(client: Client) -> None:
     with configured(PRIVILEGED):
         job_id = client.run("true", profile="privileged")
@@ -175,7 +174,6 @@ def test_privileged_is_off_in_the_shipped_configuration(client: Client) -> None:
     assert refusal(lambda: client.run("true", profile="root")) == ("INVALID_ARGUMENT", "UNKNOWN_PROFILE")
 
 
-@pytest.mark.long
 def test_b9_a_queued_job_fails_when_its_profile_is_switched_off_meanwhile(client: Client) -> None:
     one = "jobs:\n  max_concurrent: 1\n"
     with configured(one + PRIVILEGED):
@@ -192,7 +190,6 @@ def test_b9_a_queued_job_fails_when_its_profile_is_switched_off_meanwhile(client
         assert "joblet-job-" + waiting not in command("journalctl", "--no-pager", "-o", "cat").stdout
 
 
-@pytest.mark.long
 def test_b9_a_scheduled_job_fails_when_its_profile_is_switched_off_meanwhile(client: Client) -> None:
     due = datetime.now(UTC) + timedelta(seconds=5)
     with configured(PRIVILEGED):

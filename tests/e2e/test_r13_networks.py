@@ -166,7 +166,6 @@ def start_and_end(client: Client, numbers: range) -> None:
         assert told == ("COMPLETED", b"1\n"), (number, status.reason, status.message)
 
 
-@pytest.mark.long
 @pytest.mark.soak
 def test_r13_five_hundred_networked_jobs_leave_nothing(client: Client) -> None:
     client.jobs.DeleteAllJobs(pb.DeleteAllJobsRequest(), timeout=DEADLINE)

@@ -124,7 +124,6 @@ def _load(workers: int) -> Iterator[_Load]:
             thread.join(timeout=60)
 
 
-@pytest.mark.long
 @pytest.mark.soak
 def test_r8_upsets_of_systemd_bus_and_journal_lose_and_double_nothing(client: Client) -> None:
     pid = main_pid()
@@ -187,7 +186,6 @@ def test_a_second_agent_refuses_to_start() -> None:
     assert main_pid() == pid
 
 
-@pytest.mark.long
 def test_r3_waiting_jobs_run_exactly_once_across_kills(client: Client) -> None:
     with configured("jobs:\n  max_concurrent: 2\n"):
         ids = [client.run("sh", "-c", "echo once; sleep 0.1") for _ in range(30)]
@@ -205,7 +203,6 @@ def test_r3_waiting_jobs_run_exactly_once_across_kills(client: Client) -> None:
         assert starts == sorted(starts)
 
 
-@pytest.mark.long
 def test_r3_a_full_queue_refuses(client: Client) -> None:
     limits = "jobs:\n  max_concurrent: 1\n  max_waiting: 2\n"
     with configured(limits), running(client, "echo ready; exec sleep 1000"):

@@ -75,7 +75,6 @@ viewer: {files: yes}
 SCRIPT = "echo ready; until [ -e /work/go ]; do sleep 0.1; done; echo more"
 
 
-@pytest.mark.long
 def test_what_a_drop_in_changes_counts_from_the_reload_on_and_what_runs_goes_on(client: Client) -> None:
     with configured(SOCKETS), running(client, SCRIPT) as goes_on, as_role("viewer") as viewer:
         agent, following = main_pid(), client.jobs.GetJobLogs(pb.GetJobLogsRequest(uuid=goes_on))
@@ -138,7 +137,6 @@ def _refusals(client: Client) -> list[str]:
     return [refusal(call)[1] for call in calls]
 
 
-@pytest.mark.long
 def test_more_jobs_run_and_older_ones_go_as_soon_as_the_configuration_lets_them(client: Client) -> None:
     with configured("jobs: {max_concurrent: 1}\n"), running(client, "echo ready; sleep 1000"):
         waits, gone = client.run("sleep", "1000"), client.run("true")
@@ -191,7 +189,6 @@ def test_what_needs_a_restart_is_named_until_there_is_one(client: Client) -> Non
         assert status() == "serving on /run/joblet/agent.sock"
 
 
-@pytest.mark.long
 def test_an_agent_that_is_killed_during_a_reload_comes_back_with_the_new_configuration(
     client: Client,
 ) -> None:

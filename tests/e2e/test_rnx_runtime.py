@@ -244,7 +244,6 @@ def test_a_build_is_followed_by_several_and_outlives_them(definition: Path) -> N
     assert "cancel" in told
 
 
-@pytest.mark.long
 def test_a_build_and_its_followers_outlive_the_agent(definition: Path) -> None:
     with followed("build", "-f", str(definition)) as client:
         before = eventually(build_units, lambda units: len(units) == 1)
@@ -257,7 +256,6 @@ def test_a_build_and_its_followers_outlive_the_agent(definition: Path) -> None:
     eventually(build_units, lambda units: not units)
 
 
-@pytest.mark.long
 def test_a_build_without_packages_fails_and_leaves_nothing(client: Client, tmp_path: Path) -> None:
     path = tmp_path / "runtime.yaml"
     path.write_text(DEFINITION)

@@ -247,7 +247,6 @@ def test_attached_its_status_says_whether_it_completed_and_a_retry_runs_what_fai
         said(0, "volume", "remove", "flags")
 
 
-@pytest.mark.long
 def test_what_follows_goes_on_across_restarts_and_kills_of_the_agent(client: Client) -> None:
     wanted = [
         b"long | ready",
@@ -331,7 +330,6 @@ def test_a_token_makes_one_workflow_however_often_it_is_run() -> None:
     assert len(rnx_json("workflow", "list")) == 1
 
 
-@pytest.mark.long
 def test_more_files_than_a_message_should_have_come_before_it() -> None:
     Path("many").mkdir()
     for number in range(1500):

@@ -118,7 +118,6 @@ def test_a_runtime_of_debian_and_the_python_package_index(
     assert [phase.phase_number for phase in again.phases if phase.skipped] == list(range(3, 15))
 
 
-@pytest.mark.long
 def test_two_builds_of_one_lock_have_one_digest(builds: Builder, python: Built) -> None:
     again = succeeded(builds.build(PYTHON, force_rebuild=True, locked=True, lock=python.result.lock))
     assert again.result.digest == python.result.digest
@@ -135,7 +134,6 @@ def test_a_locked_build_names_what_differs(builds: Builder, python: Built) -> No
     assert builds.installed()["small-python@1.0.0"].digest == python.result.digest
 
 
-@pytest.mark.long
 def test_a_file_with_another_hash_than_the_lock_says_is_refused(builds: Builder, python: Built) -> None:
     del python
     text = HEAD.format(name="on-python") + "from: small-python@1.0.0\npip: [toolz==0.12.0]\n"
@@ -149,7 +147,6 @@ def test_a_file_with_another_hash_than_the_lock_says_is_refused(builds: Builder,
     assert "toolz" in message
 
 
-@pytest.mark.long
 def test_a_runtime_with_a_package_of_npm(client: Client, builds: Builder, python: Built) -> None:
     del python
     built = succeeded(builds.build(NODE))
@@ -165,7 +162,6 @@ def test_a_runtime_with_a_package_of_npm(client: Client, builds: Builder, python
     assert "joblet-has-no-such-package" in failed(builds.build(missing), "RUNTIME_BUILD_PACKAGE_UNKNOWN", 10)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     ("what", "phase", "reason", "named"),
     [
@@ -265,7 +261,6 @@ def test_a_hook_that(builds: Builder, busybox: str, what: str, when: str) -> Non
 FORKS = "next() { sleep 0.05; next & exit; }; for n in 1 2 3 4 5 6 7 8; do next & done; sleep 1000"
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     ("script", "limits", "reason"),
     [
@@ -325,7 +320,6 @@ def test_the_test_of_a_runtime_fails_its_build(builds: Builder, busybox: str) ->
     assert "status 5: it does not work" in message
 
 
-@pytest.mark.long
 def test_two_builds_of_one_runtime_are_one(builds: Builder, busybox: str) -> None:
     del busybox
     text = ON_BUSYBOX.format(name="twice") + "hooks: {post_install: 'sleep 2'}\n"
@@ -361,7 +355,6 @@ def test_a_build_is_canceled_and_nothing_is_left(builds: Builder, busybox: str, 
     assert builds.under_way() == []
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("phase", range(1, 15))
 def test_an_agent_is_killed_in_each_phase(client: Client, builds: Builder, busybox: str, phase: int) -> None:
     """The next agent goes on with the build, or removes what is left of it; there is no half a runtime."""
@@ -387,7 +380,6 @@ def test_an_agent_is_killed_in_each_phase(client: Client, builds: Builder, busyb
     removed("survivor@1.0.0")
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(("phase", "what"), [(7, "apt: [hello]"), (9, "pip: [toolz==0.12.0]")])
 def test_an_agent_is_killed_while_packages_are_installed(
     client: Client, builds: Builder, python: Built, phase: int, what: str

@@ -75,7 +75,6 @@ def _fill() -> None:
     command("dd", "if=/dev/zero", f"of={BALLAST}", "bs=4096", check=False)
 
 
-@pytest.mark.long
 @pytest.mark.soak
 @pytest.mark.parametrize("phase", range(2, 15, size(3, 1)))
 def test_a_disk_that_gets_full_in_each_phase(builds: Builder, phase: int) -> None:
@@ -106,7 +105,6 @@ def test_a_disk_that_gets_full_in_each_phase(builds: Builder, phase: int) -> Non
     removed("filled@1.0.0")
 
 
-@pytest.mark.long
 def test_files_of_a_build_that_did_not_reach_the_disk_are_not_taken_for_whole(builds: Builder) -> None:
     """The disk is full while a hook writes, and has room again before the hook ends."""
     seen: list[str] = []
@@ -128,7 +126,6 @@ def test_files_of_a_build_that_did_not_reach_the_disk_are_not_taken_for_whole(bu
     assert "filled@1.0.0" not in builds.installed()
 
 
-@pytest.mark.long
 def test_what_is_left_of_a_build_is_removed_when_nobody_uses_it_any_more(builds: Builder) -> None:
     with ExitStack() as held:
 

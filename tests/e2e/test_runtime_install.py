@@ -147,7 +147,6 @@ def test_a_runtime_from_a_web_server_runs_a_job(client: Client, registry: Regist
     assert "was there already" in again
 
 
-@pytest.mark.long
 def test_a_directory_of_this_host_is_a_registry_and_can_be_the_nodes_own(
     client: Client, registry: Registry
 ) -> None:
@@ -164,7 +163,6 @@ def test_a_directory_of_this_host_is_a_registry_and_can_be_the_nodes_own(
         assert [each["name"] for each in rnx_json("runtime", "list", "--registry=some/body")] == [NAME]
 
 
-@pytest.mark.long
 @pytest.mark.usefixtures("client")
 def test_a_server_with_a_certificate_of_ones_own(registry: Registry, tmp_path: Path) -> None:
     ca = make_ca()
@@ -271,7 +269,6 @@ def test_an_agent_that_is_killed_in_the_middle_leaves_nothing(client: Client, re
         assert installed() == []
 
 
-@pytest.mark.long
 @pytest.mark.usefixtures("client")
 def test_where_a_signature_is_asked_for_nothing_counts_without(registry: Registry, tmp_path: Path) -> None:
     key, other = new_key(tmp_path / "release"), new_key(tmp_path / "other")
@@ -310,7 +307,6 @@ def dropped(**files: bytes) -> Iterator[None]:
         command("rm", "-rf", str(DROP_INS))
 
 
-@pytest.mark.long
 def test_archives_in_runtimes_d_are_taken_in_once(client: Client, registry: Registry) -> None:
     said(0, "runtime", "install", NAME, f"--registry=file://{registry.directory}")
     exported = registry.directory / "exported.tar"

@@ -63,7 +63,6 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("how", DAMAGES)
 def test_damage_is_named_keeps_jobs_away_and_is_mended_by_the_same_archive(
     client: Client, tmp_path: Path, how: str
@@ -90,7 +89,6 @@ def test_damage_is_named_keeps_jobs_away_and_is_mended_by_the_same_archive(
         assert in_runtime(client, runtime, "test ! -e /opt/new && cat /opt/file") == "content\n"
 
 
-@pytest.mark.long
 def test_a_tree_that_a_job_has_outlives_its_name_and_goes_by_itself(client: Client, tmp_path: Path) -> None:
     with configured("runtimes:\n  collect_every: 1s\n"), imported(tmp_path, "leaving") as runtime:
         digest = digest_of(runtime)
@@ -109,7 +107,6 @@ def many(tmp_path: Path) -> Iterator[Path]:
     rnx("runtime", "remove", "--force", "many@1.0.0")
 
 
-@pytest.mark.long
 def test_an_agent_that_is_killed_again_and_again_leaves_a_whole_runtime_or_none(
     client: Client, many: Path
 ) -> None:

@@ -90,7 +90,6 @@ def test_jobs_of_a_workflow_run_in_their_runtimes(client: Client, busybox: str) 
         assert client.status(job.job_uuid).pinned_runtime.digest == digest_of(busybox)
 
 
-@pytest.mark.long
 def test_who_waits_keeps_the_runtime_it_was_accepted_with(client: Client, tmp_path: Path) -> None:
     """A newer version comes, and the name of the older one goes; only then do they start."""
     with configured("jobs:\n  max_concurrent: 1\n"), imported(tmp_path, "moving", "1.0.0") as old:
@@ -142,7 +141,6 @@ def test_a_running_job_keeps_its_runtime(client: Client, tmp_path: Path) -> None
         assert digest not in trees()
 
 
-@pytest.mark.long
 def test_schedules_keep_the_runtimes_they_were_accepted_with(client: Client, tmp_path: Path) -> None:
     with imported(tmp_path, "regular") as runtime:
         digest = digest_of(runtime)

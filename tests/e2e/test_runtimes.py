@@ -199,7 +199,6 @@ def test_other_profiles_work_as_without(client: Client, busybox: str, profile: s
     assert (user == "0") == (profile == "privileged")
 
 
-@pytest.mark.long
 def test_a_python_of_debian_runs_in_a_tree_of_its_own_files(client: Client, tmp_path: Path) -> None:
     with imported(tmp_path, "python", files=python_files(), environment=("PATH=/usr/bin:/bin",)) as runtime:
         program = (
@@ -263,7 +262,6 @@ def started(client: Client, runtime: str) -> str:
     return str(job_id)
 
 
-@pytest.mark.long
 def test_an_agent_that_is_killed_while_jobs_start_leaves_none_without_its_root(
     client: Client, busybox: str
 ) -> None:

@@ -68,7 +68,6 @@ def starts(client: Client, schedule_id: str, least: int) -> list[pb.Job]:
     return jobs
 
 
-@pytest.mark.long
 def test_a_job_starts_once_at_its_time_and_list_timers_shows_it(client: Client) -> None:
     due = at(2)
     job_id = client.run("echo", "due", name="later", schedule=due)
@@ -91,7 +90,6 @@ def test_a_time_in_the_past_starts_at_once(client: Client) -> None:
     assert timers() == []
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("verb", ["stop", "cancel"])
 def test_a_withdrawn_job_never_starts(client: Client, verb: str) -> None:
     when = at(6)  # a busy machine takes some seconds to withdraw it
@@ -113,7 +111,6 @@ def test_a_withdrawn_job_never_starts(client: Client, verb: str) -> None:
     assert rnx("delete", job_id).returncode == 0
 
 
-@pytest.mark.long
 def test_each_start_of_a_schedule_is_a_job_of_its_own(client: Client) -> None:
     with scheduled(client, EVERY_TWO_SECONDS, "echo", "tick", name="tick") as schedule_id:
         assert timers() == [f"joblet-schedule@{schedule_id}.timer"]
@@ -138,7 +135,6 @@ def test_each_start_of_a_schedule_is_a_job_of_its_own(client: Client) -> None:
         assert jobs[0].uuid not in later
 
 
-@pytest.mark.long
 def test_a_start_is_left_out_while_the_job_before_runs(client: Client) -> None:
     with scheduled(client, EVERY_TWO_SECONDS, "sleep", "1000") as schedule_id:
         (job,) = starts(client, schedule_id, 1)
@@ -152,7 +148,6 @@ def test_a_start_is_left_out_while_the_job_before_runs(client: Client) -> None:
             client.jobs.StopJob(pb.StopJobRequest(uuid=each.uuid, force=True), timeout=DEADLINE)
 
 
-@pytest.mark.long
 def test_pause_resume_remove(client: Client) -> None:
     with scheduled(client, EVERY_TWO_SECONDS, "true") as schedule_id:
         starts(client, schedule_id, 1)
@@ -170,7 +165,6 @@ def test_pause_resume_remove(client: Client) -> None:
     assert rnx("schedule", "show", schedule_id).returncode == 1
 
 
-@pytest.mark.long
 def test_r7_what_was_due_while_the_agent_was_stopped_starts_once(client: Client) -> None:
     job_id = client.run("echo", "late", schedule=at(2))
     with scheduled(client, EVERY_TWO_SECONDS, "true") as schedule_id:
@@ -205,7 +199,6 @@ def test_a_missed_start_is_left_out_if_that_is_wanted(client: Client) -> None:
     eventually(timers, lambda names: not names)
 
 
-@pytest.mark.long
 def test_r3_kills_neither_lose_nor_repeat_a_start(client: Client) -> None:
     with scheduled(client, "*:*:*", "echo", "tick") as schedule_id:
         for _ in range(20):
@@ -217,7 +210,6 @@ def test_r3_kills_neither_lose_nor_repeat_a_start(client: Client) -> None:
             assert client.log(job.uuid) == b"tick\n"
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("act", ["stop-timer", "daemon-reload", "daemon-reexec"])
 def test_r8_schedules_go_on_whatever_happens_to_systemd(client: Client, act: str) -> None:
     job_id = client.run("true", schedule=at(4))
@@ -229,7 +221,6 @@ def test_r8_schedules_go_on_whatever_happens_to_systemd(client: Client, act: str
         assert client.ended(job_id).status == "COMPLETED"
 
 
-@pytest.mark.long
 def test_files_of_a_scheduled_job_wait_with_it(client: Client) -> None:
     upload = pb.FileUpload(path="in/data", content=b"kept", mode=0o600)
     job_id = client.run("cat", "in/data", schedule=at(2), uploads=[upload])
@@ -239,7 +230,6 @@ def test_files_of_a_scheduled_job_wait_with_it(client: Client) -> None:
     client.jobs.DeleteJob(pb.DeleteJobRequest(uuid=job_id), timeout=DEADLINE)
 
 
-@pytest.mark.long
 def test_files_and_secrets_of_a_schedule_come_to_each_of_its_jobs(client: Client) -> None:
     fields = {
         "uploads": [pb.FileUpload(path="in/data", content=b"kept\n", mode=0o600)],

@@ -89,7 +89,6 @@ def nothing_left() -> Iterator[None]:
         assert list(place.iterdir()) == []
 
 
-@pytest.mark.long
 @nothing_left()
 def test_c3_a_running_job_shows_its_secrets_to_nobody(client: Client) -> None:
     secret = Secret()
@@ -164,7 +163,6 @@ def test_c3_the_job_alone_reads_its_files_and_cannot_change_them(client: Client)
     assert shown(AGENT)["LimitCORE"] == "0"
 
 
-@pytest.mark.long
 @nothing_left()
 def test_c3_a_waiting_job_keeps_its_secrets_for_root_alone_until_it_starts(client: Client) -> None:
     secret = Secret()
@@ -187,7 +185,6 @@ def test_c3_a_waiting_job_keeps_its_secrets_for_root_alone_until_it_starts(clien
     assert secret.files() == []
 
 
-@pytest.mark.long
 @nothing_left()
 def test_c3_secrets_of_a_withdrawn_job_are_gone(client: Client) -> None:
     secret = Secret()
@@ -201,7 +198,6 @@ def test_c3_secrets_of_a_withdrawn_job_are_gone(client: Client) -> None:
     assert secret.files() == []
 
 
-@pytest.mark.long
 def test_c3_a_scheduled_job_gets_its_secrets(client: Client) -> None:
     secret = Secret()
     due = datetime.now(UTC) + timedelta(seconds=2)
@@ -211,7 +207,6 @@ def test_c3_a_scheduled_job_gets_its_secrets(client: Client) -> None:
     eventually(secret.files, lambda files: files == [])
 
 
-@pytest.mark.long
 def test_c3_a_refused_request_does_not_tell_its_secrets(client: Client) -> None:
     secret = Secret()
     homes = set(JOBS.iterdir())

@@ -12,7 +12,7 @@ from tests.e2e.agent import DEADLINE, JOBS, Client, eventually, kill_agent
 from tests.e2e.host import configured, refusal
 from tests.e2e.inside import probe, processes, running
 
-pytestmark = pytest.mark.systemd
+pytestmark = [pytest.mark.systemd, pytest.mark.both]
 
 WAITING = "exec sleep 1000"
 
@@ -75,7 +75,6 @@ def test_b2_only_the_three_standard_files_are_open(client: Client) -> None:
     _check_open_files(probe(client, OPEN_FILES, work_dir="/tmp"), cwd="/tmp")
 
 
-@pytest.mark.long
 def test_b2_only_the_three_standard_files_are_open_after_waiting(client: Client) -> None:
     with (
         configured("jobs:\n  max_concurrent: 1\nprofiles:\n  privileged: true\n"),
@@ -96,7 +95,6 @@ def test_b2_only_the_three_standard_files_are_open_in_a_strict_job(client: Clien
     _check_open_files(probe(client, OPEN_FILES, profile="strict"))
 
 
-@pytest.mark.long
 def test_b2_only_the_three_standard_files_are_open_when_an_agent_starts_what_it_found(client: Client) -> None:
     due = (datetime.now(UTC) + timedelta(seconds=2)).isoformat()
     job_id = client.run("python3", "-I", "-c", OPEN_FILES, schedule=due)

@@ -51,7 +51,6 @@ def _works(client: Client) -> None:
     assert client.log(job_id) == b"works\n"
 
 
-@pytest.mark.long
 def test_r4_a_copy_of_the_state_of_any_moment_is_good_to_start_from(client: Client) -> None:
     copies = [STATE / f"copy-{number}" for number in range(COPIES)]
     try:
@@ -91,7 +90,6 @@ BROKEN: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("how", BROKEN)
 def test_r4_a_broken_database_is_set_aside(client: Client, how: str) -> None:
     with _scratch() as state:
@@ -108,7 +106,6 @@ def test_r4_a_broken_database_is_set_aside(client: Client, how: str) -> None:
         assert any(str(aside) in text and "is broken" in text for text in told)
 
 
-@pytest.mark.long
 def test_r4_one_broken_record_does_not_hide_the_others(client: Client) -> None:
     with _scratch() as state:
         _works(client)
@@ -121,7 +118,6 @@ def test_r4_one_broken_record_does_not_hide_the_others(client: Client) -> None:
         assert refusal(lambda: client.status(broken)) == ("NOT_FOUND", "JOB_NOT_FOUND")
 
 
-@pytest.mark.long
 def test_r5_the_database_of_a_newer_agent_is_refused_and_kept(client: Client) -> None:
     with _scratch() as state:
         _works(client)
@@ -163,7 +159,6 @@ async def _insert(database: Path, records: list[JobRecord]) -> None:
     await store.close()
 
 
-@pytest.mark.long
 @pytest.mark.soak
 def test_r12_ten_thousand_ended_jobs_and_failures_beside_them(client: Client) -> None:
     beyond = 50  # so few that they may stay until the next start
@@ -183,7 +178,6 @@ def test_r12_ten_thousand_ended_jobs_and_failures_beside_them(client: Client) ->
         _works(client)
 
 
-@pytest.mark.long
 def test_r11_a_full_disk_refuses_jobs_and_ends_none(client: Client) -> None:
     SCRATCH.mkdir(mode=0o700)
     command("mount", "-t", "tmpfs", "-o", "size=8M,mode=0700", "joblet-test", str(SCRATCH))

@@ -13,7 +13,7 @@ from tests.e2e.agent import DEADLINE, JOBS, Client, command, eventually
 from tests.e2e.host import configured, journal, refusal, rnx
 from tests.e2e.inside import processes, running
 
-pytestmark = pytest.mark.systemd
+pytestmark = [pytest.mark.systemd, pytest.mark.both]
 
 HOST = JOBS.parent.parent / "joblet-test-host"
 """A directory of the host, on the file system of the jobs' directories."""
@@ -120,7 +120,6 @@ def _is_stuck(pid: int) -> bool:
     return False
 
 
-@pytest.mark.long
 def test_b6_a_process_that_cannot_be_killed_is_told_and_not_waited_for(client: Client) -> None:
     with configured("jobs:\n  max_concurrent: 1\n  stop_grace: 1s\n"), ExitStack() as mounted:
         with running(client, "sh", "-c", "echo ready; exec sleep 1000"):

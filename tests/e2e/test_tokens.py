@@ -19,7 +19,6 @@ def fresh() -> str:
     return f"test {uuid.uuid4()}"
 
 
-@pytest.mark.long
 def test_c9_a_repeated_submission_returns_the_same_job(client: Client) -> None:
     token = fresh()
     first = client.run("sh", "-c", "echo once", token=token, name=token[:40])
@@ -52,7 +51,6 @@ def test_c9_a_token_of_another_request_is_refused(client: Client, other: dict[st
     assert refusal(lambda: client.jobs.RunJob(request, timeout=30)) == ("INVALID_ARGUMENT", "TOKEN_REUSED")
 
 
-@pytest.mark.long
 def test_c9_submissions_that_are_repeated_through_kills_run_once(client: Client, tmp_path: Path) -> None:
     tokens = [fresh() for _ in range(12)]
 

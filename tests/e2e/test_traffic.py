@@ -77,7 +77,6 @@ def test_what_a_job_transfers_is_counted_on_both_sides(client: Client) -> None:
     assert (killed.partial, killed.net_sent_bytes >= now.net_sent_bytes) == (True, True)
 
 
-@pytest.mark.long
 def test_a_running_job_is_seen_to_transfer(client: Client) -> None:
     with configured("metrics:\n  interval: 1s\n"), server(client):
         job_id = transfer(client, 1000)

@@ -88,7 +88,6 @@ def test_c5_an_empty_upload_is_a_job_without_files(client: Client) -> None:
     assert (client.ended(job_id).status, client.log(job_id)) == ("COMPLETED", b"")
 
 
-@pytest.mark.long
 def test_c5_a_stream_that_stalls_ends(client: Client) -> None:
     with configured("uploads:\n  idle_timeout: 1s\n"), _endless(client) as call:
         with pytest.raises(grpc.RpcError) as caught:
@@ -115,7 +114,6 @@ def test_c5_a_client_that_is_killed_leaves_nothing(client: Client, tmp_path: Pat
     _nothing_is_left()
 
 
-@pytest.mark.long
 def test_c5_what_no_job_takes_goes_away(client: Client) -> None:
     with configured("uploads:\n  keep_for: 1s\n"):
         upload_id = uploaded(client, {"a": b"x"})
@@ -124,7 +122,6 @@ def test_c5_what_no_job_takes_goes_away(client: Client) -> None:
         assert refusal(lambda: client.jobs.RunJob(request, timeout=30)) == ("NOT_FOUND", "UPLOAD_NOT_FOUND")
 
 
-@pytest.mark.long
 def test_c5_a_full_disk_refuses_and_leaves_nothing(client: Client) -> None:
     with _small_disk():
         wait_for_agent(client)
@@ -141,7 +138,6 @@ def test_c5_a_full_disk_refuses_and_leaves_nothing(client: Client) -> None:
         assert client.ended(job_id).status == "COMPLETED"
 
 
-@pytest.mark.long
 def test_c5_kill_9_during_uploads_leaves_nothing(client: Client) -> None:
     homes = set(JOBS.iterdir())
     for _ in range(5):
@@ -180,7 +176,6 @@ def test_c5_kill_9_while_jobs_with_files_are_accepted_leaves_whole_jobs(client: 
             assert status.reason in {"start-failed", "lost"}, status
 
 
-@pytest.mark.long
 @pytest.mark.soak
 def test_an_upload_costs_the_agent_no_memory(scratch: Path, client: Client) -> None:
     """A gibibyte, or ten, goes in and out again, and the agent grows by a small part of it."""

@@ -10,7 +10,7 @@ from tests.e2e.agent import Client, command, eventually, kill_agent, wait_for_ag
 from tests.e2e.host import AGENT, unit_of
 from tests.e2e.inside import processes, running
 
-pytestmark = pytest.mark.systemd
+pytestmark = [pytest.mark.systemd, pytest.mark.both]
 
 RECORDS = Path("/run/userdb")
 SWITCH = Path("/etc/nsswitch.conf")
@@ -82,7 +82,6 @@ def _sources(text: str) -> Iterator[None]:
         command("systemctl", "restart", AGENT)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     ("sources", "told"),
     [

@@ -80,7 +80,6 @@ def _downloaded(client: Client, path: str) -> bytes:
     return b""
 
 
-@pytest.mark.long
 def test_a3_links_that_come_and_go_lead_no_copy_astray(client: Client, target: Path) -> None:
     with made(client, "box", "20MB", "filesystem"):
         script = RACE % {"target": target}

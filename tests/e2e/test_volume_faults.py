@@ -39,7 +39,6 @@ def test_volumes_and_jobs_do_not_notice_that_the_agent_dies(client: Client, kind
         assert client.log(job).split()[1:] == [b"kept", b"more"]
 
 
-@pytest.mark.long
 def test_kills_at_any_moment_of_a_creation_or_removal_leave_nothing_half(client: Client) -> None:
     for number in range(12):
         calls = threading.Thread(target=_create_and_remove, args=(client,))
@@ -163,7 +162,6 @@ def test_a_volume_that_somebody_on_the_host_uses_is_not_removed_by_half(client: 
         assert in_job(client, "echo works", "busy") == "works\n"
 
 
-@pytest.mark.long
 def test_ten_jobs_start_while_one_removes(client: Client) -> None:
     for _ in range(5):
         create(client, "race", "10MB", "memory")
@@ -221,7 +219,6 @@ def test_b9_volumes_that_are_switched_off_start_no_job(client: Client) -> None:
         wait_for_agent(client)
 
 
-@pytest.mark.long
 def test_a_job_that_waits_does_not_keep_its_volume(client: Client) -> None:
     create(client, "later")
     job = client.run("true", volumes=["later"], network="none", schedule=_soon())

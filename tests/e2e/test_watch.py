@@ -100,7 +100,6 @@ def test_a_watch_tells_the_life_of_a_job(client: Client) -> None:
     assert failed["message"] == "exited with status 3"
 
 
-@pytest.mark.long
 def test_watches_lose_and_double_nothing_across_kills_of_the_agent(client: Client) -> None:
     """Two watchers, one of which is slow, jobs all the time, and the agent is killed again and again."""
     begin = newest_number()
@@ -130,7 +129,6 @@ def _run_across_kills(client: Client, name: str) -> None:
         wait_for_agent(client)
 
 
-@pytest.mark.long
 def test_a_watcher_that_does_not_read_holds_nobody_up(client: Client) -> None:
     asleep = client.agent.WatchJobs(pb.WatchJobsRequest(), wait_for_ready=True)
     next(iter(asleep))
@@ -154,7 +152,6 @@ def _resident(pid: int) -> int:
     return int(text.split("VmRSS:")[1].split()[0]) * 1024
 
 
-@pytest.mark.long
 def test_fifty_watchers_are_told_the_same(client: Client) -> None:
     watchers = [Watcher(client) for _ in range(50)]
     ids = in_parallel(lambda _: client.run("true"), list(range(20)))
@@ -206,7 +203,6 @@ def test_wait_exits_as_the_job(client: Client) -> None:
     assert rnx("wait", "00000000-0000-4000-8000-000000000000").returncode == 125
 
 
-@pytest.mark.long
 def test_wait_survives_kills_of_the_agent(client: Client) -> None:
     job_id = client.run("sh", "-c", "sleep 3; exit 5")
     process = subprocess.Popen(["rnx", "wait", job_id], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -225,7 +221,6 @@ def test_wait_gives_up_in_time(client: Client) -> None:
         assert b"have not ended within 1s" in done.stderr
 
 
-@pytest.mark.long
 def test_a_list_on_a_terminal_stays_true_across_a_kill_of_the_agent(client: Client) -> None:
     ours, theirs = pty.openpty()
     process = subprocess.Popen(

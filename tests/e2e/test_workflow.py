@@ -70,7 +70,6 @@ def test_jobs_of_a_diamond_start_when_what_they_wait_for_has_ended(client: Clien
     assert (job.name, list(job.dependencies)) == ("d", ["b", "c"])
 
 
-@pytest.mark.long
 def test_two_hundred_jobs_start_after_one_and_one_after_them(client: Client) -> None:
     jobs = {"first": sh("sleep 0.1")} | {f"job-{n}": {"requires": "first"} for n in range(MANY)}
     last = {"last": {"requires": [f"job-{n}" for n in range(MANY)]}}
@@ -108,7 +107,6 @@ def test_a_failing_branch_ends_what_waits_for_it_and_nothing_else(client: Client
     assert counts == (6, 1, 2, 1)
 
 
-@pytest.mark.long
 def test_a_job_that_fails_is_run_again_after_growing_pauses(client: Client) -> None:
     again = {"count": 3, "delay": "200ms", "backoff": 2}
     jobs = {
@@ -153,7 +151,6 @@ def test_no_more_jobs_run_at_once_than_the_workflow_allows(client: Client) -> No
         assert len(beside) <= 2
 
 
-@pytest.mark.long
 def test_what_a_job_leaves_is_there_for_those_that_wait_for_it(client: Client) -> None:
     leave = 'echo rows=42 >> "$JOBLET_OUTPUT"; echo "text=a b" >> "$JOBLET_OUTPUT"; mkdir d; echo kept > d/f'
     jobs = {

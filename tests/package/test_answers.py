@@ -5,7 +5,7 @@ import pytest
 from tests.package.host import AGENT, DROP_IN, Host
 from tests.testbed.errors import CommandFailed
 
-pytestmark = [pytest.mark.package, pytest.mark.long]
+pytestmark = pytest.mark.package
 
 BAD = {
     "listen": ("maybe", "auto, yes or no"),

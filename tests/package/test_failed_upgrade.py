@@ -10,7 +10,7 @@ from tests.package.packages import another_version, install, installed
 from tests.testbed.install import build_packages
 from tests.testbed.machine import Machine
 
-pytestmark = [pytest.mark.package, pytest.mark.long]
+pytestmark = pytest.mark.package
 
 FAILING = "#!/bin/sh\nexit 1\n"
 CODE = "/usr/lib/python3/dist-packages/joblet_agent"

@@ -4,7 +4,7 @@ import pytest
 
 from tests.package.host import AGENT, CERTIFICATES, DROP_IN, Host
 
-pytestmark = [pytest.mark.package, pytest.mark.long]
+pytestmark = pytest.mark.package
 
 PKI = "/etc/joblet/pki"
 FINGERPRINTS = f"cd {PKI} && sha256sum server.crt server.key ca.crt ca/index.json ca/*.key"

@@ -4,7 +4,7 @@ import pytest
 
 from tests.package.host import AGENT, DROP_IN, Host
 
-pytestmark = pytest.mark.package
+pytestmark = [pytest.mark.package, pytest.mark.both]
 
 # Of the machine, root and the programs alone: as in a container image that is being built.
 WITHOUT_SYSTEMD = """

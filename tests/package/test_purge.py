@@ -12,7 +12,7 @@ from tests.package.traces import traces
 from tests.testbed.install import build_packages
 from tests.testbed.machine import Machine
 
-pytestmark = [pytest.mark.package, pytest.mark.long]
+pytestmark = pytest.mark.package
 
 # What others have, next to ours or named like it.
 _OF_OTHERS = """

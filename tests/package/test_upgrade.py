@@ -12,7 +12,7 @@ from tests.testbed.install import build_packages
 from tests.testbed.machine import Machine
 from tests.testbed.previous import VERSION, previous_packages
 
-pytestmark = [pytest.mark.package, pytest.mark.long]
+pytestmark = pytest.mark.package
 
 DROP_IN = "/etc/systemd/system/joblet-agent.service.d/override.conf"
 FLEET = "/etc/joblet/agent.d/10-fleet.yml"

@@ -1,7 +1,7 @@
 """``python3 -m tests.runs.release RELEASE [I/N]``: install the package as a user would, run all tests.
 
 The package's own, then all but the host's: the unit tests too, as Debian's libraries are others. With
-``I/N``, part I of N of the long ones (tests/shares.py).
+``I/N``, part I of N of those that are shared (tests/shares.py).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``make test``: every check and test, with one summary at the end; ``--all`` has long tests on each release.
+"""``make test``: every check and test, with one summary at the end; ``--all`` has every test on each release.
 
 Every part runs, whatever the ones before said; what needs the package is left out, and
 counted as failed, when the package cannot be built.

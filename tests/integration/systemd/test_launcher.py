@@ -68,7 +68,6 @@ def test_every_exit_status_is_told_as_it_was(tmp_path: Path) -> None:
     with_units(tmp_path, case)
 
 
-@pytest.mark.long
 def test_every_signal_is_told_as_it_was(tmp_path: Path) -> None:
     async def case(units: Units) -> None:
         killing = 'kill "-$1" $$; exit 77'
@@ -409,7 +408,6 @@ def test_no_secret_is_where_other_users_look(tmp_path: Path) -> None:
 # -- many ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.long
 def test_the_end_and_the_last_line_of_a_thousand_short_jobs(tmp_path: Path) -> None:  # R10
     async def case(units: Units) -> None:
         together = asyncio.Semaphore(24)

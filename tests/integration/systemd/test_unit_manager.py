@@ -142,7 +142,6 @@ def test_an_administrator_sees_the_job_and_its_slice(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-@pytest.mark.long
 def test_a_unit_with_something_left_in_its_group_is_unloaded_when_that_has_ended(tmp_path: Path) -> None:
     """Of somebody else: systemd does not know of it, and tells nobody that the group is empty again."""
 

@@ -164,7 +164,6 @@ def test_a_job_that_is_deleted_ends_it(tmp_path: Path) -> None:
     run(tmp_path, case)
 
 
-@pytest.mark.long
 def test_a_log_that_cannot_be_opened_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def case(kept: Kept) -> None:
         kept.paths.log.unlink()

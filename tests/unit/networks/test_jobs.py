@@ -99,7 +99,6 @@ def test_an_address_is_given_again_when_the_kernel_has_forgotten_it(tmp_path: Pa
     with_core(tmp_path, case)
 
 
-@pytest.mark.long
 def test_a_hundred_jobs_at_once_have_a_hundred_addresses(tmp_path: Path) -> None:
     async def case(core: Core) -> None:
         jobs = await asyncio.gather(*(run(core) for _ in range(100)))

@@ -98,7 +98,6 @@ def test_c1_a_new_ca_lets_nobody_back_in_who_was_revoked(rig: Rig) -> None:
             rig.judged(revoked)
 
 
-@pytest.mark.long
 def test_r14_clients_of_the_former_ca_and_of_the_new_one_reach_the_agent_all_the_time(rig: Rig) -> None:
     """Ten years and more, day by day, with clients who come, go, and are renewed a day before their end."""
     former = authorities(rig)[0]

@@ -221,7 +221,6 @@ def test_lines_of_a_terminal_have_the_colour_of_their_job(rnx: Rnx, monkeypatch:
     assert lines[2] == "\x1b[36mbuild      |\x1b[0m built\x1b[0m"
 
 
-@pytest.mark.long
 def test_a_line_without_an_end_is_not_kept_for_ever(agent: FakeAgent, rnx: Rnx) -> None:
     writing(agent, {1: b"a" * 200_000 + b"\nb", 2: b""})
     out = rnx("workflow", "logs", "1111").out

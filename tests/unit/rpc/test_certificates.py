@@ -70,7 +70,6 @@ def test_the_verdicts_that_are_kept_are_bounded(monkeypatch: pytest.MonkeyPatch)
     assert len(authenticate._known) == 2
 
 
-@pytest.mark.long
 def test_c2_a_stream_ends_with_its_certificate() -> None:
     async def run() -> list[str]:
         ended: asyncio.Queue[NotAuthenticated] = asyncio.Queue()

@@ -111,7 +111,6 @@ def with_attachment(record: JobRecord) -> JobRecord:
     return record
 
 
-@pytest.mark.long
 @given(st.builds(JobRecord, **RECORD).map(with_attachment))
 def test_a_record_survives_its_row(record: JobRecord) -> None:
     job_id, state, name, _, workflow_id, _, created_usec, _, stored = row_of(record)
