@@ -56,6 +56,19 @@ def refusal(call: Callable[[], object]) -> tuple[str, str]:
     raise AssertionError(f"not refused: {answer}")
 
 
+@contextmanager
+def disk_image(size: int) -> Iterator[Path]:
+    """Make an image of so many bytes with an ext4 in it, whose user unmounts it before it goes."""
+    image = Path("/var/tmp/joblet-test.img")
+    with image.open("wb") as file:
+        file.truncate(size)
+    try:
+        command("mkfs.ext4", "-q", "-m", "0", str(image))
+        yield image
+    finally:
+        image.unlink()
+
+
 def in_parallel(work: Callable[[T], R], values: list[T]) -> list[R]:
     """Return the results in the order of the values; raise what any of them raised."""
     with ThreadPoolExecutor(_PARALLEL) as pool:

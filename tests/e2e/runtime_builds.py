@@ -53,6 +53,26 @@ class Built:
         return self.phases[0].build_id
 
 
+@dataclass
+class OnceIn:
+    """Does something once in a build: when the phase has begun, or its step has said something more."""
+
+    phase: int
+    act: Callable[[], None]
+    in_step: bool
+    is_done: bool = False
+    _lines: int = -1
+
+    def __call__(self, built: Built) -> None:
+        if self.is_done or not built.phases or built.phases[-1].phase_number < self.phase:
+            return
+        if self._lines < 0:
+            self._lines = len(built.lines)
+        if not self.in_step or len(built.lines) > self._lines:
+            self.is_done = True
+            self.act()
+
+
 class Builder:
     """Stubs on the local socket, as published clients have them."""
 

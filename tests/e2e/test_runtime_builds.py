@@ -14,6 +14,7 @@ from tests.e2e.agent import Client, command, eventually, kill_agent, wait_for_ag
 from tests.e2e.runtime_builds import (
     Builder,
     Built,
+    OnceIn,
     builder,
     has_mirror,
     host_state,
@@ -394,17 +395,7 @@ def test_an_agent_is_killed_while_packages_are_installed(
 
 def _kill_in(client: Client, builds: Builder, text: str, phase: int, *, in_step: bool) -> None:
     """Let the agent be killed as soon as the phase has begun, or its step has said something."""
-    killed: list[int] = []
-    before: list[int] = []
-
-    def kill(built: Built) -> None:
-        if killed or not built.phases or built.phases[-1].phase_number < phase:
-            return
-        before.append(len(built.lines))
-        if not in_step or len(built.lines) > before[0]:
-            killed.append(phase)
-            kill_agent()
-
+    kill = OnceIn(phase, kill_agent, in_step)
     with pytest.raises(Exception, match=r"UNAVAILABLE|Socket closed|CANCELLED"):
         builds.build(text, kill, detach=True)
     wait_for_agent(client)

@@ -3,18 +3,17 @@
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 import pytest
 
 from tests.e2e.agent import Client, agent_stopped, command, eventually
-from tests.e2e.runtime_builds import Builder, Built, builder, left_of_builds, removed
+from tests.e2e.host import disk_image
+from tests.e2e.runtime_builds import Builder, Built, OnceIn, builder, left_of_builds, removed
 from tests.e2e.runtimes import STORE, imported, staged
 from tests.sizes import size
 
 pytestmark = pytest.mark.systemd
 
-IMAGE = Path("/var/tmp/joblet-test-runtimes.img")
 SIZE = 480 << 20
 """Of which a build leaves 256 MB alone."""
 BALLAST = STORE / "lost+found" / "ballast"
@@ -42,18 +41,15 @@ SLOW = HEAD + f"hooks: {{post_install: '{WRITES} >/opt/runtime/first; echo writt
 
 @contextmanager
 def _disk() -> Iterator[None]:
-    """Put the store on an ext4 of its own."""
-    with IMAGE.open("wb") as file:
-        file.truncate(SIZE)
-    command("mkfs.ext4", "-q", "-m", "0", str(IMAGE))
-    with agent_stopped():
-        command("mount", "-o", "loop", str(IMAGE), str(STORE))
-    try:
-        yield
-    finally:
+    """Put the store on a disk of its own."""
+    with disk_image(SIZE) as image:
         with agent_stopped():
-            command("umount", str(STORE))
-        IMAGE.unlink()
+            command("mount", "-o", "loop", str(image), str(STORE))
+        try:
+            yield
+        finally:
+            with agent_stopped():
+                command("umount", str(STORE))
 
 
 @pytest.fixture(scope="module")
@@ -79,19 +75,9 @@ def _fill() -> None:
 @pytest.mark.parametrize("phase", range(2, 15, size(3, 1)))
 def test_a_disk_that_gets_full_in_each_phase(builds: Builder, phase: int) -> None:
     """Steps of the definition have begun to write when it does."""
-    filled: list[int] = []
-    before: list[int] = []
-
-    def fill(built: Built) -> None:
-        if filled or not built.phases or built.phases[-1].phase_number < phase:
-            return
-        before.append(len(built.lines))
-        if phase not in {6, 11, 13} or len(built.lines) > before[0]:
-            filled.append(phase)
-            _fill()
-
+    fill = OnceIn(phase, _fill, in_step=phase in {6, 11, 13})
     built = builds.build(TEXT, fill)
-    assert filled == [phase]
+    assert fill.is_done
     # What has only to be read, or to be renamed, needs no room.
     assert built.result.success or built.result.reason in FULL, built.result
     assert not built.result.success or phase >= 12

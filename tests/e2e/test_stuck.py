@@ -10,7 +10,7 @@ import pytest
 
 from joblet_agent.pb import joblet_pb2 as pb
 from tests.e2e.agent import DEADLINE, JOBS, Client, command, eventually
-from tests.e2e.host import configured, journal, refusal, rnx
+from tests.e2e.host import configured, disk_image, journal, refusal, rnx
 from tests.e2e.inside import processes, running
 
 pytestmark = [pytest.mark.systemd, pytest.mark.both]
@@ -93,16 +93,12 @@ WRITES = "echo ready; while :; do echo x >file; sleep 0.01; done"
 @contextmanager
 def _disk(place: Path) -> Iterator[None]:
     """Mount a file system there that can be frozen: then nothing that writes to it can be killed."""
-    image = Path("/var/tmp/joblet-test.img")
-    with image.open("wb") as file:
-        file.truncate(64 << 20)
-    command("mkfs.ext4", "-q", str(image))
-    command("mount", "-o", "loop", str(image), str(place))
-    try:
-        yield
-    finally:
-        command("umount", str(place))
-        image.unlink()
+    with disk_image(64 << 20) as image:
+        command("mount", "-o", "loop", str(image), str(place))
+        try:
+            yield
+        finally:
+            command("umount", str(place))
 
 
 @contextmanager
