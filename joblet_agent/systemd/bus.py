@@ -21,10 +21,12 @@ SYSTEMD = "org.freedesktop.systemd1"
 _MANAGER_PATH = "/org/freedesktop/systemd1"
 _MANAGER = "org.freedesktop.systemd1.Manager"
 _PROPERTIES = "org.freedesktop.DBus.Properties"
-# The bus daemon refuses more than 128 without a reply. 47 starts fill its socket to systemd (208 KiB, 4.5 of
-# them a start), and then there is no room for the answers that systemd waits for in the middle of a call.
-_CALLS_IN_FLIGHT = 24
+_CALLS_IN_FLIGHT = 64  # the bus daemon refuses more than 128 without a reply
 _CALL_DEADLINE = 30.0
+PATIENCE = 10.0
+"""Seconds for an answer, after which the connection is given up and the call repeated on a new one."""
+# A signal must not come twice; the others are what makes a connection.
+_NOT_REPEATED = {"KillUnit", "AddMatch", "Subscribe"}
 _CONNECT_DEADLINE = 10.0
 _RECONNECT_FIRST, _RECONNECT_MOST = 0.05, 1.0
 
@@ -46,6 +48,10 @@ class SystemBus:
 
     ``on_connected`` runs after each (re)connect, when the match rules and systemd's ``Subscribe``
     are in place: what was missed before then has to be asked for.
+
+    systemd was seen to leave a call, of a burst or alone, without an answer and to do nothing at all until
+    its caller hung up (systemd 252 and 257 with dbus 1.14 and 1.16, Linux 6.18; why is not known). So a
+    connection without an answer for ``PATIENCE`` is given up, and its calls are repeated on the next one.
     """
 
     def __init__(self, on_signal: SignalHandler, on_connected: Callable[[], None]) -> None:
@@ -54,6 +60,9 @@ class SystemBus:
         self.awaited: set[str] = set()
         """Object paths of units whose changes are wanted for a while."""
         self._bus: Connection | None = None
+        self._is_connected = asyncio.Event()
+        self._asks_anew = False
+        """It has given up a connection and makes another: calls wait for that."""
         self._slots = asyncio.Semaphore(_CALLS_IN_FLIGHT)
         self._keeper: asyncio.Task[None] | None = None
 
@@ -72,7 +81,11 @@ class SystemBus:
     def _drop(self) -> None:
         if self._bus is not None:
             self._bus.close()
-            self._bus = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self._bus = None
+        self._is_connected.clear()
 
     async def manager(self, member: str, signature: str = "", body: Sequence[Any] = ()) -> Sequence[Any]:
         """Call a method of systemd's Manager (org.freedesktop.systemd1(5))."""
@@ -101,6 +114,7 @@ class SystemBus:
         try:
             async with asyncio.timeout(_CONNECT_DEADLINE):
                 self._bus = await Connection(self._on_signal, self.awaited).connect()
+                self._is_connected.set()
                 await self._listen()
         except (OSError, EOFError, AuthError, TimeoutError) as error:
             self._drop()
@@ -137,14 +151,16 @@ class SystemBus:
         while True:
             if self._bus is not None:
                 _log.debug("system bus: %s", await self._bus.end())
-            self._bus = None
+            self._forget()
             _log.warning("the system bus is gone; jobs go on, starts wait until it is back")
             while self._bus is None:
                 await pause.wait()
                 try:
                     await self._connect()
                 except JobletError as error:
+                    self._asks_anew = False
                     _log.debug("%s", error)
+            self._asks_anew = False
             pause.reset()
             _log.warning("the system bus is back")
             self._on_connected()
@@ -152,11 +168,8 @@ class SystemBus:
     async def _call(
         self, destination: str, path: str, interface: str, member: str, signature: str, body: Sequence[Any]
     ) -> Sequence[Any]:
-        async with self._slots:
-            bus = self._bus
-            if bus is None:
-                raise _unavailable(member, "the system bus is gone")
-            message = Message(
+        def message() -> Message:
+            return Message(
                 destination=destination,
                 path=path,
                 interface=interface,
@@ -164,23 +177,49 @@ class SystemBus:
                 signature=signature,
                 body=list(body),
             )
+
+        async with self._slots:
+            if self._bus is None and not self._asks_anew:
+                raise _unavailable(member, "the system bus is gone")
             try:
                 async with asyncio.timeout(_CALL_DEADLINE):
-                    reply = await bus.call(message)
+                    reply, is_repeated = await self._reply(message)
             except TimeoutError as error:
-                bus._method_return_handlers.pop(message.serial, None)  # it would leak
                 raise _unavailable(member, f"no answer within {_CALL_DEADLINE:.0f} s") from error
-            except asyncio.CancelledError:
-                bus._method_return_handlers.pop(message.serial, None)
-                raise
             except (OSError, EOFError) as error:
                 raise _unavailable(member, str(error) or "the system bus is gone") from error
         if reply is None:
             raise _unavailable(member, "the system bus is gone")
-        if reply.message_type is MessageType.ERROR:
-            raise map_bus_error(member, reply.error_name or "", str(reply.body[0]) if reply.body else "")
-        body_of_reply: Sequence[Any] = reply.body
-        return body_of_reply
+        if reply.message_type is not MessageType.ERROR:
+            answer: Sequence[Any] = reply.body
+            return answer
+        refusal = map_bus_error(member, reply.error_name or "", str(reply.body[0]) if reply.body else "")
+        if is_repeated and isinstance(refusal, UnitIsThere):
+            return ()  # it was carried out the first time
+        raise refusal
+
+    async def _reply(self, message: Callable[[], Message]) -> tuple[Message | None, bool]:
+        """Call, if need be again on a new connection; return the reply, and whether it was called again."""
+        is_repeated = False
+        while True:
+            await self._is_connected.wait()
+            bus, call = self._bus, message()
+            if bus is None:
+                continue
+            if call.member in _NOT_REPEATED:
+                return await bus.call(call), is_repeated
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    reply = await bus.call(call)
+            except TimeoutError:
+                if bus is self._bus:
+                    _log.warning("systemd has not answered %s for %g s; asking anew", call.member, PATIENCE)
+                    bus.is_given_up = self._asks_anew = True
+                    self._drop()
+            else:
+                if reply is not None or not bus.is_given_up:
+                    return reply, is_repeated
+            is_repeated = True
 
 
 class _AlreadySubscribed(LaunchFailed):

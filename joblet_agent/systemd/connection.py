@@ -3,13 +3,13 @@
 import asyncio
 import io
 import logging
-from collections.abc import Callable, Container, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Container
+from contextlib import suppress
 from typing import Self
 
 from dbus_next._private.unmarshaller import Unmarshaller
 from dbus_next.aio.message_bus import MessageBus
-from dbus_next.constants import BusType, MessageFlag
+from dbus_next.constants import BusType
 from dbus_next.message import Message
 
 from joblet_agent.systemd.names import is_our_path
@@ -20,24 +20,12 @@ from joblet_agent.systemd.writer import repair_writer
 _WATCHED = WATCHED | WATCHED_OF_TIMERS
 _RECEIVE_MOST = 256 * 1024
 _LINE_MOST = 16 * 1024  # of the greeting
-KNOCK_AFTER = 3.0
-"""Seconds that calls wait for an answer before systemd is reminded."""
 _GONE = "the system bus closed the connection"
 
 _log = logging.getLogger(__name__)
 
 SignalHandler = Callable[[Signal], None]
 """Called on the event loop with every signal that the match rules let through."""
-
-
-def _ping() -> Message:
-    return Message(
-        destination="org.freedesktop.systemd1",
-        path="/org/freedesktop/systemd1",
-        interface="org.freedesktop.DBus.Peer",
-        member="Ping",
-        flags=MessageFlag.NO_REPLY_EXPECTED,
-    )
 
 
 class Connection(MessageBus):
@@ -50,8 +38,8 @@ class Connection(MessageBus):
         self._on_signal = on_signal
         self._further = further
         self._received = bytearray()
-        self._calls = 0
-        self._knock: asyncio.TimerHandle | None = None
+        self.is_given_up = False
+        """Its user has closed it to ask anew: calls that were under way are repeated on the next one."""
 
     async def connect(self) -> Self:
         """Greet the bus; a connection that fails is closed, and never used again."""
@@ -66,36 +54,10 @@ class Connection(MessageBus):
         """Call a method. On a closed connection the library would wait, for a file that is not its own."""
         if self._disconnected:
             raise EOFError(_GONE)
-        with self._knocking():
-            return await super().call(msg)
-
-    @contextmanager
-    def _knocking(self) -> Iterator[None]:
-        """Send something more to who is called, again and again, as long as calls have no answer.
-
-        With more on its way than the socket between the bus daemon and systemd takes (208 KiB, 47 starts of
-        60), both were seen to wait until a further message for systemd came, which was that the caller had
-        hung up, 30 s later (dbus 1.14 and 1.16, Linux 6.18).
-        """
-        self._calls += 1
-        if self._knock is None:
-            self._knock = self._loop.call_later(KNOCK_AFTER, self._knock_again)
         try:
-            yield
+            return await super().call(msg)
         finally:
-            self._calls -= 1
-            if not self._calls and self._knock is not None:
-                self._knock.cancel()
-                self._knock = None
-
-    def _knock_again(self) -> None:
-        if self._disconnected:
-            return
-        _log.info(
-            "systemd has left %d calls without an answer for %.0f s; reminded it", self._calls, KNOCK_AFTER
-        )
-        self.send(_ping())
-        self._knock = self._loop.call_later(KNOCK_AFTER, self._knock_again)
+            self._method_return_handlers.pop(msg.serial, None)  # of a call that nobody waits for any more
 
     async def end(self) -> BaseException | None:
         """Wait until the connection is closed, and return why; None if ``close`` did it."""
