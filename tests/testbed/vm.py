@@ -30,7 +30,7 @@ from tests.testbed.guest import Guest
 from tests.testbed.releases import Release
 from tests.testbed.vm_agent import CHUNK, PORT, read_frame, write_frame
 
-BOOT_LIMIT = timedelta(seconds=300)
+BOOT_LIMIT = timedelta(seconds=600)
 # Over the guest's own limit for a command, before the machine counts as hung.
 ANSWER_MARGIN = timedelta(seconds=60)
 MEMORY_MIB = 2048

@@ -148,12 +148,6 @@ def test_r7_volumes_keep_their_files_over_a_reboot_or_say_that_they_are_empty(
         assert 8 <= int(files_full) < int(memory_full) == 16
 
 
-def test_who_reaches_whom_is_as_it_has_to_be_after_a_reboot(rebooted: Boots, vm: VirtualMachine) -> None:
-    assert rebooted.after
-    # It fails by itself if its table is wrong. The same is asked before and after all else in containers.
-    vm.run("python3", "-m", "tests.e2e.network_matrix", cwd=TESTS, env={"JOBLET_TEST_PATIENCE": "4"})
-
-
 @pytest.fixture(scope="module")
 def cut(vm: VirtualMachine, rebooted: Boots) -> Boots:
     """The machine after a power cut."""
