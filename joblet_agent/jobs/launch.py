@@ -124,6 +124,7 @@ class JobLauncher:
                 self._tracker.forget(job)
             raise
         try:
+            await self._until_networked(job.record, has_waited=record.state is JobState.PENDING)
             async with self._preparations:  # or the last of a thousand waits longer than its deadline
                 secrets, place = await self._prepared(job.record)
         except JobletError as error:
@@ -157,6 +158,11 @@ class JobLauncher:
         if job.record.stop_requested:
             await self._units.stop(record.id)
         return job
+
+    async def _until_networked(self, record: JobRecord, *, has_waited: bool) -> None:
+        """Wait for networks on a host that boots, if nobody waits for the reply; others have a deadline."""
+        if has_waited and record.attachment is not None:
+            await self._networks.until_applied(has_time=True)
 
     async def _host_goes_down(self) -> bool:
         try:

@@ -35,6 +35,7 @@ from joblet_agent.ports import NameServers, NetworkBackend, NetworkStore
 _HOST_RESOLVER = Path("/etc/resolv.conf")
 _FIRST_PAUSE, _MOST_PAUSE = 0.5, 30.0
 _SOON, _DEADLINE = 5.0, 8.0  # published clients wait 10 s for the reply
+_LONG = 120.0  # a host that boots is busy with much else
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ class JobNetworks:
         self._servers = servers
         self._names = names
         self._has_address = has_address
-        self._is_applied = False
+        self._is_applied = asyncio.Event()
         self._is_tried = asyncio.Event()
         """Not set while nobody knows yet whether the kernel can have what is wanted."""
         self._failure: JobletError | None = None
@@ -219,23 +220,29 @@ class JobNetworks:
     def _restarted(self) -> None:
         self._is_tried.clear()
         self._failure = None
-        self._is_applied = False
+        self._is_applied.clear()
         self._wanted.set()
 
-    async def until_applied(self) -> None:
-        """Return when the kernel has what is wanted. Raises HostUnavailable at once while that fails."""
-        if self._is_applied:
+    async def until_applied(self, *, has_time: bool = False) -> None:
+        """Return when the kernel has what is wanted.
+
+        Raises HostUnavailable at once while that fails; with ``has_time``, when nobody waits for a reply,
+        after two minutes.
+        """
+        if self._is_applied.is_set():
             return
         try:
-            async with asyncio.timeout(_DEADLINE):
-                await self._is_tried.wait()
+            async with asyncio.timeout(_LONG if has_time else _DEADLINE):
+                await (self._is_applied if has_time else self._is_tried).wait()
         except TimeoutError as error:
+            if self._failure is not None:
+                raise self._failure.anew() from error
             raise HostUnavailable(
                 "cannot do network work: the network service does not answer",
                 reason="NO_NETWORK_SERVICE",
                 hint="see: systemctl status joblet-networks",
             ) from error
-        if self._failure is not None:
+        if self._failure is not None and not has_time:
             raise self._failure.anew()
 
     async def _repair(self) -> None:
@@ -250,7 +257,7 @@ class JobNetworks:
             except JobletError as error:
                 if pause == _FIRST_PAUSE:
                     _log.warning("cannot look after networks, trying again: %s", error)
-                self._failure = None if self._is_applied else error.anew()
+                self._failure = None if self._is_applied.is_set() else error.anew()
                 self._is_tried.set()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(pause):
@@ -277,11 +284,13 @@ class JobNetworks:
             if entry.network is not None and not entry.is_removed and entry.trouble is None
         ]
         leaving = self._catalog.leaving()
-        before, self._is_applied = self._is_applied, True  # a restart during the call takes it back
+        was_applied = self._is_applied.is_set()
+        self._is_applied.set()  # a restart during the call takes it back
         try:
             troubles = await self._backend.apply(wanted, self._catalog.attachments())
         except BaseException:
-            self._is_applied = before and self._is_applied
+            if not was_applied:
+                self._is_applied.clear()
             raise
         self._note_all({**self._catalog.misplaced(), **troubles})
         for job_id in leaving:

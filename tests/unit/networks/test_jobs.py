@@ -22,6 +22,7 @@ from joblet_agent.errors import (
 from joblet_agent.model.identity import Identity, Role
 from joblet_agent.model.job import JobId, JobRecord, JobSpec, JobState, Reason, Token
 from joblet_agent.model.network import Attachment, IPAddress, Network, NetworkSpec, PublishedPort
+from joblet_agent.networks import jobs as jobs_module
 from tests.fakes.networks import FakeNetworkBackend, no_service
 from tests.unit.jobs.rig import BOOT, CALLER, Core, Host, until, with_core
 
@@ -314,6 +315,36 @@ def test_without_the_network_service_jobs_run_that_need_none(tmp_path: Path) -> 
         host.kernel.failures.clear()
         host.kernel.restarted()
         assert (await run(core)).state is JobState.RUNNING
+        await core.close()
+
+    asyncio.run(case())
+
+
+@pytest.mark.parametrize("comes", [True, False])
+def test_r7_a_start_that_nobody_waits_for_has_time_until_the_service_of_a_booting_host_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, comes: bool
+) -> None:
+    monkeypatch.setattr(jobs_module, "_LONG", 20.0 if comes else 0.1)
+    host = Host(tmp_path)
+    host.kernel.failures = dict.fromkeys(("apply", "occupied", "attach"), no_service())
+
+    async def case() -> None:
+        core = Core(host)
+        await core.open()
+        due = (core.clock.time + timedelta(minutes=1)).isoformat()
+        job = await run(core, schedule=due)
+        host.timers.advance(timedelta(minutes=2))
+        await until(lambda: host.store.records[job.id].uid > 0)  # it is being started
+        if comes:
+            host.kernel.failures.clear()
+            host.kernel.restarted()
+            await until(lambda: host.store.records[job.id].state is JobState.RUNNING)
+        else:
+            await until(lambda: host.store.records[job.id].has_ended)
+            outcome = host.store.records[job.id].outcome
+            assert outcome is not None
+            assert outcome.reason is Reason.START_FAILED
+            assert "network service did not answer" in outcome.message
         await core.close()
 
     asyncio.run(case())
