@@ -1,4 +1,4 @@
-"""The connection to the system bus: one call at a time from its users' view, some on the wire.
+"""The connection to the system bus: one call at a time from its users' view, 64 on the wire.
 
 Messages with explicit signatures, no proxies, no introspection. A bus that is gone is sought again
 for ever; calls made meanwhile fail with HostUnavailable. Every error of the library ends here.
@@ -6,7 +6,8 @@ for ever; calls made meanwhile fail with HostUnavailable. Every error of the lib
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from dbus_next.constants import MessageType
@@ -16,6 +17,7 @@ from dbus_next.message import Message
 from joblet_agent.errors import HostUnavailable, JobletError, LaunchFailed, NotFound
 from joblet_agent.pauses import GrowingPause
 from joblet_agent.systemd.connection import Connection, SignalHandler
+from joblet_agent.systemd.notify import wake_systemd
 
 SYSTEMD = "org.freedesktop.systemd1"
 _MANAGER_PATH = "/org/freedesktop/systemd1"
@@ -23,10 +25,8 @@ _MANAGER = "org.freedesktop.systemd1.Manager"
 _PROPERTIES = "org.freedesktop.DBus.Properties"
 _CALLS_IN_FLIGHT = 64  # the bus daemon refuses more than 128 without a reply
 _CALL_DEADLINE = 30.0
-PATIENCE = 10.0
-"""Seconds for an answer, after which the connection is given up and the call repeated on a new one."""
-# A signal must not come twice; the others are what makes a connection.
-_NOT_REPEATED = {"KillUnit", "AddMatch", "Subscribe"}
+WAKE_AFTER = 1.0
+"""Seconds that calls wait for an answer before systemd is woken."""
 _CONNECT_DEADLINE = 10.0
 _RECONNECT_FIRST, _RECONNECT_MOST = 0.05, 1.0
 
@@ -48,10 +48,6 @@ class SystemBus:
 
     ``on_connected`` runs after each (re)connect, when the match rules and systemd's ``Subscribe``
     are in place: what was missed before then has to be asked for.
-
-    systemd was seen to leave a call, of a burst or alone, without an answer and to do nothing at all until
-    its caller hung up (systemd 252 and 257 with dbus 1.14 and 1.16, Linux 6.18; why is not known). So a
-    connection without an answer for ``PATIENCE`` is given up, and its calls are repeated on the next one.
     """
 
     def __init__(self, on_signal: SignalHandler, on_connected: Callable[[], None]) -> None:
@@ -60,10 +56,9 @@ class SystemBus:
         self.awaited: set[str] = set()
         """Object paths of units whose changes are wanted for a while."""
         self._bus: Connection | None = None
-        self._is_connected = asyncio.Event()
-        self._asks_anew = False
-        """It has given up a connection and makes another: calls wait for that."""
         self._slots = asyncio.Semaphore(_CALLS_IN_FLIGHT)
+        self._waiting = 0
+        self._waking: asyncio.TimerHandle | None = None
         self._keeper: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -81,11 +76,7 @@ class SystemBus:
     def _drop(self) -> None:
         if self._bus is not None:
             self._bus.close()
-        self._forget()
-
-    def _forget(self) -> None:
-        self._bus = None
-        self._is_connected.clear()
+            self._bus = None
 
     async def manager(self, member: str, signature: str = "", body: Sequence[Any] = ()) -> Sequence[Any]:
         """Call a method of systemd's Manager (org.freedesktop.systemd1(5))."""
@@ -114,7 +105,6 @@ class SystemBus:
         try:
             async with asyncio.timeout(_CONNECT_DEADLINE):
                 self._bus = await Connection(self._on_signal, self.awaited).connect()
-                self._is_connected.set()
                 await self._listen()
         except (OSError, EOFError, AuthError, TimeoutError) as error:
             self._drop()
@@ -151,16 +141,14 @@ class SystemBus:
         while True:
             if self._bus is not None:
                 _log.debug("system bus: %s", await self._bus.end())
-            self._forget()
+            self._bus = None
             _log.warning("the system bus is gone; jobs go on, starts wait until it is back")
             while self._bus is None:
                 await pause.wait()
                 try:
                     await self._connect()
                 except JobletError as error:
-                    self._asks_anew = False
                     _log.debug("%s", error)
-            self._asks_anew = False
             pause.reset()
             _log.warning("the system bus is back")
             self._on_connected()
@@ -168,8 +156,11 @@ class SystemBus:
     async def _call(
         self, destination: str, path: str, interface: str, member: str, signature: str, body: Sequence[Any]
     ) -> Sequence[Any]:
-        def message() -> Message:
-            return Message(
+        async with self._slots:
+            bus = self._bus
+            if bus is None:
+                raise _unavailable(member, "the system bus is gone")
+            message = Message(
                 destination=destination,
                 path=path,
                 interface=interface,
@@ -177,49 +168,51 @@ class SystemBus:
                 signature=signature,
                 body=list(body),
             )
-
-        async with self._slots:
-            if self._bus is None and not self._asks_anew:
-                raise _unavailable(member, "the system bus is gone")
             try:
                 async with asyncio.timeout(_CALL_DEADLINE):
-                    reply, is_repeated = await self._reply(message)
+                    with self._woken():
+                        reply = await bus.call(message)
             except TimeoutError as error:
+                bus._method_return_handlers.pop(message.serial, None)  # it would leak
                 raise _unavailable(member, f"no answer within {_CALL_DEADLINE:.0f} s") from error
+            except asyncio.CancelledError:
+                bus._method_return_handlers.pop(message.serial, None)
+                raise
             except (OSError, EOFError) as error:
                 raise _unavailable(member, str(error) or "the system bus is gone") from error
         if reply is None:
             raise _unavailable(member, "the system bus is gone")
-        if reply.message_type is not MessageType.ERROR:
-            answer: Sequence[Any] = reply.body
-            return answer
-        refusal = map_bus_error(member, reply.error_name or "", str(reply.body[0]) if reply.body else "")
-        if is_repeated and isinstance(refusal, UnitIsThere):
-            return ()  # it was carried out the first time
-        raise refusal
+        if reply.message_type is MessageType.ERROR:
+            raise map_bus_error(member, reply.error_name or "", str(reply.body[0]) if reply.body else "")
+        body_of_reply: Sequence[Any] = reply.body
+        return body_of_reply
 
-    async def _reply(self, message: Callable[[], Message]) -> tuple[Message | None, bool]:
-        """Call, if need be again on a new connection; return the reply, and whether it was called again."""
-        is_repeated = False
-        while True:
-            await self._is_connected.wait()
-            bus, call = self._bus, message()
-            if bus is None:
-                continue
-            if call.member in _NOT_REPEATED:
-                return await bus.call(call), is_repeated
-            try:
-                async with asyncio.timeout(PATIENCE):
-                    reply = await bus.call(call)
-            except TimeoutError:
-                if bus is self._bus:
-                    _log.warning("systemd has not answered %s for %g s; asking anew", call.member, PATIENCE)
-                    bus.is_given_up = self._asks_anew = True
-                    self._drop()
-            else:
-                if reply is not None or not bus.is_given_up:
-                    return reply, is_repeated
-            is_repeated = True
+    @contextmanager
+    def _woken(self) -> Iterator[None]:
+        """Wake systemd, again and again, as long as calls have no answer.
+
+        It was seen to sleep on calls that it had, and on all that came over the bus after them, until
+        something else came: a process ended, or systemctl was run (systemd 252 and 257, Linux 6.18). While
+        sd-bus has messages to hand on it does not wait for more of them (sd_bus_get_events(3)), but for a
+        timer that is due at once.
+        """
+        self._waiting += 1
+        if self._waking is None:
+            self._waking = asyncio.get_running_loop().call_later(WAKE_AFTER, self._wake)
+        try:
+            yield
+        finally:
+            self._waiting -= 1
+            if not self._waiting and self._waking is not None:
+                self._waking.cancel()
+                self._waking = None
+
+    def _wake(self) -> None:
+        _log.debug(
+            "systemd has left %d calls without an answer for %g s; it is woken", self._waiting, WAKE_AFTER
+        )
+        wake_systemd()
+        self._waking = asyncio.get_running_loop().call_later(WAKE_AFTER, self._wake)
 
 
 class _AlreadySubscribed(LaunchFailed):

@@ -38,8 +38,6 @@ class Connection(MessageBus):
         self._on_signal = on_signal
         self._further = further
         self._received = bytearray()
-        self.is_given_up = False
-        """Its user has closed it to ask anew: calls that were under way are repeated on the next one."""
 
     async def connect(self) -> Self:
         """Greet the bus; a connection that fails is closed, and never used again."""
@@ -54,10 +52,7 @@ class Connection(MessageBus):
         """Call a method. On a closed connection the library would wait, for a file that is not its own."""
         if self._disconnected:
             raise EOFError(_GONE)
-        try:
-            return await super().call(msg)
-        finally:
-            self._method_return_handlers.pop(msg.serial, None)  # of a call that nobody waits for any more
+        return await super().call(msg)
 
     async def end(self) -> BaseException | None:
         """Wait until the connection is closed, and return why; None if ``close`` did it."""

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 import pytest
 
 from tests.e2e.agent import eventually
-from tests.integration import stalls
 
 AGENT = "joblet-agent.service"
 
@@ -19,12 +18,6 @@ def _no_agent() -> Iterator[None]:
     yield
     if ran:
         subprocess.run(["systemctl", "start", AGENT], check=True)
-
-
-@pytest.fixture(autouse=True)
-def _a_stall_is_told() -> Iterator[None]:
-    with stalls.told():
-        yield
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from dbus_next.constants import MessageType
 from dbus_next.message import Message
 
 from joblet_agent.errors import HostUnavailable
-from joblet_agent.systemd import bus as bus_module
+from joblet_agent.systemd import bus as module
 from joblet_agent.systemd.bus import SystemBus
 from joblet_agent.systemd.connection import Connection
 from joblet_agent.systemd.signals import message_size
@@ -41,32 +41,27 @@ def _nobody_holds_the_loop() -> Iterator[None]:
 
 
 @pytest.fixture
-def bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+def bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Script], None]]:
     """Return what begins a bus that treats its one caller as told."""
     address = tmp_path / "bus"
     threads: list[threading.Thread] = []
     listener = socket.socket(socket.AF_UNIX)
 
-    def begin(*scripts: Script) -> None:
+    def begin(script: Script) -> None:
         listener.bind(str(address))
         listener.listen()
         monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={address}")
 
         def serve() -> None:
-            for script in scripts:
-                try:
-                    caller, _ = listener.accept()
-                except OSError:
-                    return  # nobody comes any more
-                with caller:
-                    caller.settimeout(HELD)
-                    script(caller)
+            caller, _ = listener.accept()
+            with caller:
+                caller.settimeout(HELD)
+                script(caller)
 
         threads.append(threading.Thread(target=serve))
         threads[0].start()
 
     yield begin
-    listener.shutdown(socket.SHUT_RDWR)
     for thread in threads:
         thread.join()
     listener.close()
@@ -95,7 +90,9 @@ def authenticate(caller: socket.socket, until: bytes = b"BEGIN\r\n") -> None:
 
 
 @pytest.mark.parametrize("script", [hang_up, talk_without_end, authenticate])
-def test_r8_a_bus_that_ends_while_it_is_greeted_is_told(bus: Callable[..., None], script: Script) -> None:
+def test_r8_a_bus_that_ends_while_it_is_greeted_is_told(
+    bus: Callable[[Script], None], script: Script
+) -> None:
     bus(script)
 
     async def main() -> None:
@@ -114,7 +111,7 @@ def greet(caller: socket.socket) -> None:
     caller.sendall(hello._marshall())  # type: ignore[no-untyped-call]
 
 
-def test_r8_a_call_on_a_connection_that_is_closed_fails_at_once(bus: Callable[..., None]) -> None:
+def test_r8_a_call_on_a_connection_that_is_closed_fails_at_once(bus: Callable[[Script], None]) -> None:
     bus(greet)
 
     async def main() -> None:
@@ -128,93 +125,38 @@ def test_r8_a_call_on_a_connection_that_is_closed_fails_at_once(bus: Callable[..
     asyncio.run(main())
 
 
-def serve(caller: socket.socket, answer: Callable[[Message], Message | None]) -> None:
-    """Answer calls until the caller hangs up."""
-    greet(caller)
-    received = b""
-    while data := caller.recv(65536):
-        received += data
-        while (size := message_size(received)) is not None and size <= len(received):
-            call = Unmarshaller(io.BytesIO(received[:size])).unmarshall()  # type: ignore[no-untyped-call]
-            received = received[size:]
-            if (reply := answer(call)) is not None:
-                reply.serial = call.serial + 1000
-                caller.sendall(reply._marshall())  # type: ignore[no-untyped-call]
-
-
-def done(call: Message) -> Message:
-    return Message(message_type=MessageType.METHOD_RETURN, reply_serial=call.serial)
-
-
-def there(call: Message) -> Message:
-    return Message(
-        message_type=MessageType.ERROR,
-        reply_serial=call.serial,
-        error_name="org.freedesktop.systemd1.UnitExists",
-        signature="s",
-        body=["it was already loaded"],
-    )
-
-
-@pytest.fixture
-def deaf_first(bus: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[str]]:
-    """Return what begins a bus that leaves calls of a method without an answer until the caller hangs up."""
-    monkeypatch.setattr(bus_module, "PATIENCE", 0.1)
-
-    def begin(member: str) -> list[str]:
-        asked: list[str] = []
-
-        def first(call: Message) -> Message | None:
-            asked.append(str(call.member))
-            return None if call.member == member else done(call)
-
-        def second(call: Message) -> Message:
-            asked.append(str(call.member))
-            return there(call) if call.member == "StartTransientUnit" else done(call)
-
-        bus(lambda caller: serve(caller, first), lambda caller: serve(caller, second))
-        return asked
-
-    return begin
-
-
-@pytest.mark.parametrize("member", ["StopUnit", "StartTransientUnit"])
-def test_r8_a_call_without_an_answer_is_repeated_on_a_new_connection(
-    deaf_first: Callable[[str], list[str]], member: str
+def test_r8_a_systemd_that_sleeps_on_a_call_is_woken(
+    bus: Callable[[Script], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    asked = deaf_first(member)
+    monkeypatch.setattr(module, "WAKE_AFTER", 0.05)
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    notified.bind(str(tmp_path / "notify"))
+    notified.settimeout(HELD)
 
-    async def main() -> None:
-        is_connected_anew = asyncio.Event()
-        system = SystemBus(lambda _signal: None, is_connected_anew.set)
-        await system.open()
-        try:
-            async with asyncio.timeout(5):
-                await asyncio.gather(system.manager(member), system.manager(member), system.manager("Other"))
-                await is_connected_anew.wait()
-        finally:
-            await system.close()
+    def answer(caller: socket.socket, call: Message) -> None:
+        reply = Message(message_type=MessageType.METHOD_RETURN, reply_serial=call.serial, serial=call.serial)
+        caller.sendall(reply._marshall())  # type: ignore[no-untyped-call]
 
-    asyncio.run(main())
-    assert asked.count(member) == 4
-    assert asked.count("Other") == 1
-    assert asked.count("Subscribe") == 2
+    def sleep_on(caller: socket.socket) -> None:
+        greet(caller)
+        received = b""
+        while data := caller.recv(65536):
+            received += data
+            while (size := message_size(received)) is not None and size <= len(received):
+                call = Unmarshaller(io.BytesIO(received[:size])).unmarshall()  # type: ignore[no-untyped-call]
+                received = received[size:]
+                if call.member == "StopUnit":
+                    assert notified.recv(100) == b"WATCHDOG=1"
+                answer(caller, call)
 
-
-def test_r8_a_signal_is_not_sent_twice(
-    deaf_first: Callable[[str], list[str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(bus_module, "_CALL_DEADLINE", 0.3)
-    asked = deaf_first("KillUnit")
+    bus(sleep_on)
 
     async def main() -> None:
         system = SystemBus(lambda _signal: None, lambda: None)
         await system.open()
-        try:
-            with pytest.raises(HostUnavailable, match="no answer within"):
-                await system.manager("KillUnit")
-        finally:
-            await system.close()
+        await asyncio.gather(system.manager("StopUnit"), system.manager("StopUnit"))
+        await system.close()
 
     asyncio.run(main())
-    assert asked.count("KillUnit") == 1
+    notified.close()
