@@ -62,7 +62,8 @@ def page_cache(machine: Machine) -> tuple[int, int]:
 def _started(machine: Machine) -> str:
     command = ("rnx", "run", "--detach", f"--runtime={RUNTIME}", "--env=HOME=/tmp", "python", "-c", _STAYS)
     job = machine.run(*command).stdout.split()[-1]
-    machine.run("sh", "-c", f"rnx job log {job} | grep -q -m 1 .", timeout=120)
+    said = f"until rnx job log --no-follow {job} | grep -q .; do sleep 0.2; done"
+    machine.run("sh", "-c", said, timeout=120)
     return job
 
 

@@ -33,6 +33,7 @@ class Boots:
     before: Found
     after: Found
     workflow: Found
+    timers: str = ""
 
 
 def lasting(vm: VirtualMachine, *acts: str) -> Found:
@@ -85,8 +86,10 @@ def rebooted(vm: VirtualMachine, request: pytest.FixtureRequest) -> Iterator[Boo
     starts.wait()
     vm.power_on()
     rnx.log(starts.missed)  # until it has ended, with its namespace
+    timers = vm.run("systemctl", "list-timers", "--all", "joblet-*").stdout
+    vm.run("rnx", "schedule", "remove", starts.schedule)
     done = workflow(vm, "end", waiting)
-    yield Boots(ended, running, before, lasting(vm, "look"), done)
+    yield Boots(ended, running, before, lasting(vm, "look"), done, timers)
     left = lasting(vm, "remove")
     assert (left["volumes"], left["namespaces"]) == ({}, [])
     assert set(left["links"]) == {"joblet0", "joblet-isolated"}
@@ -97,14 +100,11 @@ def rebooted(vm: VirtualMachine, request: pytest.FixtureRequest) -> Iterator[Boo
 def test_r7_starts_that_were_missed_during_a_reboot_happen_once(
     rebooted: Boots, starts: Starts, vm: VirtualMachine, rnx: Rnx
 ) -> None:
-    assert rebooted.after
     said, job = rnx.log(starts.missed), rnx.status(starts.missed)
     assert (said, job["status"], job.get("reason"), job.get("message")) == ("once\n", "COMPLETED", None, None)
     assert rnx.status(starts.later)["status"] == "SCHEDULED"
-    timers = vm.run("systemctl", "list-timers", "--all", "joblet-*").stdout
-    assert f"joblet-job@{starts.later}.timer" in timers
-    assert f"joblet-schedule@{starts.schedule}.timer" in timers
-    vm.run("rnx", "schedule", "remove", starts.schedule)
+    assert f"joblet-job@{starts.later}.timer" in rebooted.timers
+    assert f"joblet-schedule@{starts.schedule}.timer" in rebooted.timers
     vm.run("rnx", "job", "cancel", starts.later)
     times = [job["scheduled_time"] for job in rnx.jobs() if job.get("schedule_uuid") == starts.schedule]
     assert len(times) >= 1
