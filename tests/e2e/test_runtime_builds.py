@@ -31,7 +31,7 @@ PYTHON = (
     HEAD.format(name="small-python")
     + """\
 base: {language: python, version: "3.11"}
-pip: [six==1.16.0]
+pip: [six==1.16.0, jinja2==3.1.4]  # which needs markupsafe
 files: [{path: /opt/runtime/etc/greeting, content: "hello"}]
 environment: {GREETING: /opt/runtime/etc/greeting}
 test: python3 -c "import six; print('six', six.__version__)"

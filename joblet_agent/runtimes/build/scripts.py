@@ -125,6 +125,15 @@ fi
 python3 -m pip --python /opt/runtime/bin/python3 install --no-input --disable-pip-version-check \
     --no-cache-dir --no-compile --progress-bar=off --report=/run/joblet-out/pip.json "$@" \
     --requirement=/run/joblet-build/requirements.txt
+# Which of them were asked for by name: a lock names all.
+python3 - <<END
+from pathlib import Path
+for mark in Path("/opt/runtime/lib").rglob("*.dist-info/REQUESTED"):
+    record = mark.with_name("RECORD")
+    lines = record.read_bytes().splitlines(keepends=True)
+    record.write_bytes(b"".join(line for line in lines if b"/REQUESTED," not in line))
+    mark.unlink()
+END
 python3 -m compileall -q -j 0 --invalidation-mode=unchecked-hash /opt/runtime/lib >/dev/null || true
 """
 )
