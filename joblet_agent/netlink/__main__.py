@@ -9,6 +9,7 @@ import sys
 
 from nftables import Nftables
 
+from joblet_agent import notify_socket
 from joblet_agent.netlink.kernel import Kernel
 from joblet_agent.netlink.nftables import NftablesFirewall
 from joblet_agent.netlink.rule_monitor import RuleMonitor
@@ -50,11 +51,8 @@ async def _serve(listener: socket.socket) -> None:
 
 
 def _tell_ready() -> None:
-    """Say READY (sd_notify(3)) with a socket: no library for one datagram."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if address:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
-            notify.sendto(b"READY=1", f"\0{address[1:]}" if address.startswith("@") else address)
+    if address := os.environ.get("NOTIFY_SOCKET", ""):
+        notify_socket.send(b"READY=1", address)
 
 
 if __name__ == "__main__":

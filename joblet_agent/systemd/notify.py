@@ -14,6 +14,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 
+from joblet_agent import notify_socket
+
 _USEC_PER_SECOND = 1_000_000
 
 _log = logging.getLogger(__name__)
@@ -69,8 +71,8 @@ class Notifier:
 def wake_systemd() -> None:
     """Let systemd's event loop turn once: its manager reads a keep-alive of whoever it may be."""
     address = os.environ.get("NOTIFY_SOCKET", "/run/systemd/notify")
-    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender:
-        sender.sendto(b"WATCHDOG=1", f"\0{address[1:]}" if address.startswith("@") else address)
+    with suppress(OSError):
+        notify_socket.send(b"WATCHDOG=1", address, flags=socket.MSG_DONTWAIT)
 
 
 def _one_line(text: str) -> str:
