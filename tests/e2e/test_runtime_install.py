@@ -83,6 +83,21 @@ class Registry:
     def write(self) -> None:
         (self.directory / "registry.json").write_text(json.dumps({"runtimes": {NAME: self.versions}}))
 
+    def write_manifest(self) -> None:
+        """Have the older form instead."""
+        entries = [
+            {
+                "name": NAME,
+                "version": version,
+                "archive_url": told["download_url"],
+                "archive_size": told["size"],
+                "checksum": told["checksum"],
+            }
+            for version, told in self.versions.items()
+        ]
+        (self.directory / "registry.json").unlink()
+        (self.directory / "runtime-manifest.json").write_text(json.dumps({"runtimes": entries}))
+
     def sign(self, key: Path, namespace: str = "joblet-runtime") -> None:
         index = self.directory / "registry.json"
         index.with_name("registry.json.sig").unlink(missing_ok=True)
@@ -119,6 +134,15 @@ def _nothing_left(client: Client) -> Iterator[None]:
 
 def installed() -> list[str]:
     return [each["version"] for each in rnx_json("runtime", "list") if each["name"] == NAME]
+
+
+def test_a_registry_of_the_older_form_is_read(client: Client, registry: Registry) -> None:
+    registry.write_manifest()
+    with web(registry.directory) as address:
+        (offered,) = rnx_json("runtime", "list", f"--github-repo={address}")
+        assert (offered["name"], offered["versions"]) == (NAME, ["1.10.0", "1.2.0"])
+        said(0, "runtime", "install", f"{NAME}@1.2.0", f"--github-repo={address}")
+    assert in_runtime(client, NAME, "cat /etc/who") == "1.2.0\n"
 
 
 def test_a_runtime_from_a_web_server_runs_a_job(client: Client, registry: Registry) -> None:

@@ -6,16 +6,17 @@ from urllib.parse import urljoin, urlsplit
 from joblet_agent.errors import InvalidRequest
 from joblet_agent.model.web import file_address, shown_address, web_address
 
-__all__ = ["SIGNATURE_SUFFIX", "archive_address", "index_address"]
+__all__ = ["SIGNATURE_SUFFIX", "archive_address", "index_addresses"]
 
 SIGNATURE_SUFFIX = ".sig"
 """What ssh-keygen(1) adds to the name of the file that it signs."""
-_FILE = "registry.json"
+_FILES = ("registry.json", "runtime-manifest.json")
+"""What indexes are called in a directory; the second is the older form."""
 _REPOSITORY = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,38})/[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 
-def index_address(wanted: str, registry: str) -> str:
-    """Return the address of the index that a caller means.
+def index_addresses(wanted: str, registry: str) -> tuple[str, ...]:
+    """Return the addresses that the index may have that a caller means; the first that there is counts.
 
     ``wanted`` is an address of the file or of its directory, ``OWNER/REPO``, or empty for ``registry``, which
     is what the configuration has. Raises InvalidRequest.
@@ -27,7 +28,7 @@ def index_address(wanted: str, registry: str) -> str:
                 reason="RUNTIME_REGISTRY_UNKNOWN",
                 hint="name one with --registry=ADDRESS, or set runtimes.registry in its configuration",
             )
-        return _file_of(registry)
+        return _files_of(registry)
     if _REPOSITORY.fullmatch(wanted):
         if not registry:
             raise InvalidRequest(
@@ -36,7 +37,7 @@ def index_address(wanted: str, registry: str) -> str:
                 hint="name the whole address with --registry=https://HOST/PATH/registry.json, or set "
                 "runtimes.registry in the agent's configuration to the directory that has OWNER/REPO",
             )
-        return _file_of(f"{_directory_of(registry)}{wanted}")
+        return _files_of(f"{_directory_of(registry)}{wanted}")
     try:
         (file_address if wanted.startswith("file:") else web_address)(wanted)
     except ValueError as error:
@@ -45,7 +46,7 @@ def index_address(wanted: str, registry: str) -> str:
             reason="RUNTIME_REGISTRY_INVALID",
             hint="expected https://HOST/PATH, http://HOST/PATH, file:///PATH or OWNER/REPO",
         ) from None
-    return _file_of(wanted)
+    return _files_of(wanted)
 
 
 def archive_address(index: str, download_url: str) -> str:
@@ -63,12 +64,12 @@ def archive_address(index: str, download_url: str) -> str:
     return address
 
 
-def _file_of(address: str) -> str:
-    """Return the address of the file; a directory has it under its usual name."""
+def _files_of(address: str) -> tuple[str, ...]:
+    """Return the address of the file; a directory has it under one of its usual names."""
     parts = urlsplit(address)
     if parts.path.endswith(".json"):
-        return address
-    return parts._replace(path=f"{parts.path.rstrip('/')}/{_FILE}").geturl()
+        return (address,)
+    return tuple(parts._replace(path=f"{parts.path.rstrip('/')}/{name}").geturl() for name in _FILES)
 
 
 def _directory_of(address: str) -> str:

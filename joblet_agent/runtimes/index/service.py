@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from urllib.parse import urlsplit
@@ -12,7 +13,7 @@ from joblet_agent.model.web import shown_address
 from joblet_agent.ports import Clock
 from joblet_agent.runtimes.index.entries import Index, IndexEntry, Offered
 from joblet_agent.runtimes.index.fetching import Fetcher
-from joblet_agent.runtimes.index.places import SIGNATURE_SUFFIX, archive_address, index_address
+from joblet_agent.runtimes.index.places import SIGNATURE_SUFFIX, archive_address, index_addresses
 from joblet_agent.runtimes.index.reading import read
 from joblet_agent.runtimes.index.signatures import MOST_SIGNATURE_BYTES, NAMESPACE, verify
 from joblet_agent.runtimes.index.signers import read_signers
@@ -51,13 +52,22 @@ class RuntimeIndexes:
         With ``runtimes.require: signature`` it must be signed. Raises InvalidRequest, NotFound,
         HostUnavailable, LimitReached, WrongState.
         """
-        address = index_address(wanted, self._config.registry)
-        data = await self._fetcher.small(address, MOST_BYTES)
+        address, data = await self._fetched(*index_addresses(wanted, self._config.registry))
         signer = ""
         if self._config.require is Trust.SIGNATURE:
             signer = await self._signer(address, data)
         index = await asyncio.to_thread(read, data, shown_address(address))
         return LoadedIndex(address, index, signer)
+
+    async def _fetched(self, address: str, *others: str) -> tuple[str, bytes]:
+        """Return the first of them that there is, and its text."""
+        try:
+            return address, await self._fetcher.small(address, MOST_BYTES)
+        except NotFound:
+            for other in others:
+                with suppress(NotFound):
+                    return other, await self._fetcher.small(other, MOST_BYTES)
+            raise
 
     async def _signer(self, address: str, data: bytes) -> str:
         signers = await asyncio.to_thread(read_signers, self._config.keys)

@@ -113,6 +113,7 @@ class Rig:
 
     def __init__(self, tmp_path: Path, address: str, config: RuntimesConfig) -> None:
         (tmp_path / "staging").mkdir()
+        self.address = address
         self.store = FakeStore(tmp_path / "staging")
         config = replace(config, registry=config.registry or address)
         fetcher = Fetcher(config)
@@ -202,6 +203,23 @@ def test_the_highest_version_is_installed_step_by_step(tmp_path: Path) -> None:
         assert InstallLog("left out: devices (3)") in events
 
     with_rig(tmp_path, FINE, case)
+
+
+def test_a_directory_with_the_older_form_is_a_registry(tmp_path: Path) -> None:
+    listed = {**entry(), "name": "py", "version": "1.0.0"}
+    listed["archive_url"] = listed.pop("download_url")
+    answers: dict[str, Answer] = {
+        "/runtime-manifest.json": ok(json.dumps({"runtimes": [listed]}).encode()),
+        "/a.tar": ok(ARCHIVE),
+    }
+
+    async def case(rig: Rig) -> None:
+        *_, end = await rig.install("py")
+        assert isinstance(end, Installed)
+        error = await rig.refusal(NotFound, "py@2.0.0", url=f"{rig.address}/elsewhere")
+        assert "/elsewhere/registry.json" in str(error)
+
+    with_rig(tmp_path, answers, case)
 
 
 def test_what_is_there_already_is_left_alone(tmp_path: Path) -> None:

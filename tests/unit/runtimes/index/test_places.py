@@ -3,7 +3,7 @@
 import pytest
 
 from joblet_agent.errors import InvalidRequest
-from joblet_agent.runtimes.index.places import archive_address, index_address
+from joblet_agent.runtimes.index.places import archive_address, index_addresses
 
 
 @pytest.mark.parametrize(
@@ -25,13 +25,20 @@ from joblet_agent.runtimes.index.places import archive_address, index_address
     ],
 )
 def test_an_index_is_found(wanted: str, registry: str, address: str) -> None:
-    assert index_address(wanted, registry) == address
+    assert index_addresses(wanted, registry)[0] == address
+
+
+def test_a_directory_may_have_the_older_form_alone() -> None:
+    first, second = index_addresses("me/x", "https://host.example/a")
+    assert first == "https://host.example/a/me/x/registry.json"
+    assert second == "https://host.example/a/me/x/runtime-manifest.json"
+    assert index_addresses("https://host.example/x.json", "") == ("https://host.example/x.json",)
 
 
 @pytest.mark.parametrize("wanted", ["", "owner/repo"])
 def test_a_place_that_nobody_has_told_of_is_asked_for(wanted: str) -> None:
     with pytest.raises(InvalidRequest, match=r"^cannot find") as raised:
-        index_address(wanted, "")
+        index_addresses(wanted, "")
     assert raised.value.reason == "RUNTIME_REGISTRY_UNKNOWN"
     assert "runtimes.registry" in (raised.value.hint or "")
 
@@ -55,7 +62,7 @@ def test_a_place_that_nobody_has_told_of_is_asked_for(wanted: str) -> None:
 )
 def test_what_is_no_place_is_refused(wanted: str) -> None:
     with pytest.raises(InvalidRequest, match=r"^cannot use the registry") as raised:
-        index_address(wanted, "https://host.example")
+        index_addresses(wanted, "https://host.example")
     assert raised.value.reason == "RUNTIME_REGISTRY_INVALID"
     assert "secret" not in str(raised.value)
     assert str(raised.value).isprintable()

@@ -68,6 +68,79 @@ def test_the_published_form_is_read() -> None:
     }
 
 
+MANIFEST: dict[str, Any] = {
+    "version": "1.0.0",
+    "generated": "2025-01-01T00:00:00Z",
+    "repository": "somebody/runtimes",
+    "base_url": "https://host.example/archives",
+    "runtimes": [
+        {
+            "name": "python-3.11",
+            "display_name": "Python 3.11",
+            "version": "1.0.0",
+            "archive_url": "python-3.11.tar",
+            "archive_size": 4096,
+            "checksum": f"sha256:{SUM}",
+            "platforms": ["linux-amd64"],
+            "description": "Python 3.11",
+            "requirements": {"min_ram_mb": 512, "gpu_required": False},
+        },
+        {"name": "python-3.11", "version": "1.1.0", "archive_url": "http://other.example/a.tar"},
+        {"name": "go-1.24", "version": "1.0.0", "archive_url": "go/go.tar"},
+    ],
+}
+
+
+def test_the_older_published_form_is_read() -> None:
+    index = read(json.dumps(MANIFEST).encode(), "x")
+    assert (index.version, index.updated_at) == ("1.0.0", "2025-01-01T00:00:00Z")
+    assert index.runtimes == {
+        "python-3.11": (
+            IndexEntry(
+                name="python-3.11",
+                version="1.0.0",
+                download_url="https://host.example/archives/python-3.11.tar",
+                checksum=SUM,
+                size=4096,
+                platforms=("linux-amd64",),
+                description="Python 3.11",
+            ),
+            IndexEntry(name="python-3.11", version="1.1.0", download_url="http://other.example/a.tar"),
+        ),
+        "go-1.24": (
+            IndexEntry(
+                name="go-1.24",
+                version="1.0.0",
+                download_url="https://host.example/archives/go/go.tar",
+            ),
+        ),
+    }
+    beside = read(json.dumps({**MANIFEST, "base_url": None}).encode(), "x")
+    assert beside.runtimes["go-1.24"][0].download_url == "go/go.tar"
+
+
+def test_all_that_is_wrong_with_the_older_form_is_told_at_once() -> None:
+    runtimes = [
+        {"name": "../x", "version": "1.0.0"},
+        {"name": "a", "version": 1},
+        7,
+        {"name": "a", "version": "1.0.0", "archive_url": "../a.tar", "archive_size": "big"},
+        {"name": "a", "version": "1.0.0", "archive_url": "a.tar"},
+    ]
+    image = f"docker://host/name@sha256:{SUM}"
+    text = problems(json.dumps({"generated": [], "base_url": image, "runtimes": runtimes}).encode())
+    assert text.split("; ") == [
+        "base_url: expected the address of a directory",
+        "runtimes[0].name: expected a name, that is [a-z0-9][a-z0-9.-]*",
+        "runtimes[1].version: expected a version X.Y.Z",
+        "runtimes[2]: expected an object",
+        "runtimes[3].archive_url: expected an address, or a path below the directory of the index",
+        "runtimes[3].archive_size: expected a number of bytes",
+        "runtimes[4]: a@1.0.0 is there already",
+        "generated: expected a text of at most 64 printable characters",
+    ]
+
+
 def test_all_that_is_wrong_is_told_at_once() -> None:
     text = problems(
         json.dumps(
@@ -115,7 +188,8 @@ def test_many_problems_are_counted() -> None:
         (b"\xff{}", "it is not UTF-8 at byte 0"),
         (b"[]", "expected an object with the key 'runtimes'"),
         (b"{}", "runtimes: expected an object"),
-        (b'{"runtimes": []}', "runtimes: expected an object"),
+        (b'{"runtimes": "a"}', "runtimes: expected an object"),
+        (b'{"runtimes": [%s7]}' % (b"7," * 10_000), "it has more than 10000 entries"),
         (b'{"runtimes": {}, "runtimes": {}}', "it has the key 'runtimes' twice in one object"),
         (b'{"runtimes": {"a": {"1.0.0": {}, "1.0.0": {}}}}', "it has the key '1.0.0' twice"),
         (b'{"runtimes": {}, "x": NaN}', "it has NaN, which is not JSON"),
@@ -199,7 +273,19 @@ JSON = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=4)
         | st.dictionaries(
-            st.sampled_from(["runtimes", "version", "1.0.0", "a", "download_url", "checksum", "size"])
+            st.sampled_from(
+                [
+                    "runtimes",
+                    "version",
+                    "1.0.0",
+                    "a",
+                    "name",
+                    "download_url",
+                    "archive_url",
+                    "checksum",
+                    "size",
+                ]
+            )
             | st.text(max_size=5),
             inner,
             max_size=5,
