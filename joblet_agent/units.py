@@ -21,6 +21,9 @@ LARGEST_SIZE = 2**63 - 1
 _SIZE_UNITS = {"TiB": TIB, "GiB": GIB, "MiB": MIB, "KiB": KIB, "": 1}
 _SIZE = re.compile(r"([0-9]{1,19})(TiB|GiB|MiB|KiB|)")
 
+_LEAST_COUNT = 10
+"""Fewer of a unit would say too little."""
+
 _DURATION_UNITS = {
     "d": timedelta(days=1),
     "h": timedelta(hours=1),
@@ -47,6 +50,14 @@ def format_bytes(size: int) -> str:
         return "0"
     unit = next(unit for unit, factor in _SIZE_UNITS.items() if size % factor == 0)
     return f"{size // _SIZE_UNITS[unit]}{unit}"
+
+
+def round_bytes(size: int) -> str:
+    """Return a size that was measured, for people, rounded down: ``317MiB``, ``9980 bytes``."""
+    for unit in (GIB, MIB, KIB):
+        if size >= _LEAST_COUNT * unit:
+            return format_bytes(size // unit * unit)
+    return f"{size} bytes"
 
 
 def parse_duration(text: str) -> timedelta:

@@ -77,7 +77,7 @@ def _require_fit(tree: Path, most_bytes: int) -> None:
         )
     if most_bytes and size > most_bytes:
         raise InvalidRequest(
-            f"cannot take the tree as a runtime: it has {format_bytes(size)}, "
+            f"cannot take the tree as a runtime: it has {size} bytes, "
             f"and may have {format_bytes(most_bytes)}",
             reason="RUNTIME_TOO_LARGE",
             hint="allow more in its definition: limits.disk",

@@ -14,6 +14,7 @@ from joblet_agent.units import (
     format_duration,
     parse_bytes,
     parse_duration,
+    round_bytes,
 )
 
 MILLISECOND = timedelta(milliseconds=1)
@@ -67,6 +68,21 @@ def test_refuses_what_is_no_size(text: str) -> None:
 @given(st.integers(0, LARGEST_SIZE))
 def test_sizes_survive_a_round_trip(size: int) -> None:
     assert parse_bytes(format_bytes(size)) == size
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 bytes"),
+        (10 * KIB - 1, "10239 bytes"),
+        (10 * KIB, "10KiB"),
+        (332_759_320, "317MiB"),
+        (10 * GIB - 1, "10239MiB"),
+        (10 * GIB, "10GiB"),
+    ],
+)
+def test_measured_sizes_are_rounded_for_people(size: int, text: str) -> None:
+    assert round_bytes(size) == text
 
 
 @pytest.mark.parametrize(

@@ -221,7 +221,7 @@ def test_a_path_that_no_host_can_name_is_refused(tmp_path: Path) -> None:
 def test_more_than_is_allowed_is_refused_and_shared_files_count_once(tmp_path: Path) -> None:
     tree = plant(tmp_path / "tree", {"usr/a": "x" * 4096})
     os.link(tree / "usr/a", tree / "usr/b")
-    assert "it has 4KiB, and may have 2KiB" in refused(tree, "RUNTIME_TOO_LARGE", most_bytes=2048)
+    assert "it has 4096 bytes, and may have 2KiB" in refused(tree, "RUNTIME_TOO_LARGE", most_bytes=2048)
     normalise(tree, most_bytes=4096)
 
 
