@@ -1,7 +1,7 @@
 """Ids of jobs and workflows."""
 
 import uuid
-from typing import NewType
+from typing import Final, NewType
 
 JobId = NewType("JobId", str)
 """Lower-case version-4 UUID of 36 characters."""
@@ -9,10 +9,18 @@ JobId = NewType("JobId", str)
 WorkflowId = NewType("WorkflowId", str)
 """Likewise."""
 
+_SHORT: Final = 8
+
 
 def new_job_id() -> JobId:
-    """Return a fresh random id."""
-    return JobId(str(uuid.uuid4()))
+    """Return a fresh random id with a letter among its first eight characters.
+
+    These are the job's name on its networks, and programs take a number for an address (inet_aton(3)).
+    """
+    while True:
+        job_id = str(uuid.uuid4())
+        if not job_id[:_SHORT].isdecimal():
+            return JobId(job_id)
 
 
 def new_workflow_id() -> WorkflowId:
