@@ -51,7 +51,7 @@ def test_a_definition_that_ships_builds_as_it_is(
 
 def _why_not_here(name: str, config: pytest.Config) -> str:
     if str(config.getoption(OPTION)) != "0/1":
-        return "nine take a quarter of an hour, so make test-all and make runtimes have them"
+        return "together they take ten minutes, so make test-all and make runtimes build them"
     if not has_mirror():
         return "there are no package archives at the mirror's address (python3 -m tests.testbed mirror)"
     return _why_no_ubuntu() if name == "python-3.12" else ""
