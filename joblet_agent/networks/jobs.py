@@ -64,7 +64,10 @@ class JobNetworks:
         self._servers = servers
         self._names = names
         self._has_address = has_address
+        self._is_asked = asyncio.Event()
+        """The service is told everything or is being told: what is asked of it later comes on top."""
         self._is_applied = asyncio.Event()
+        """The kernel has what was wanted when the service was told."""
         self._is_tried = asyncio.Event()
         """Not set while nobody knows yet whether the kernel can have what is wanted."""
         self._failure: JobletError | None = None
@@ -220,16 +223,18 @@ class JobNetworks:
     def _restarted(self) -> None:
         self._is_tried.clear()
         self._failure = None
+        self._is_asked.clear()
         self._is_applied.clear()
         self._wanted.set()
 
     async def until_applied(self, *, has_time: bool = False) -> None:
-        """Return when the kernel has what is wanted.
+        """Return when the network service can be asked for more than it was told.
 
-        Raises HostUnavailable at once while that fails; with ``has_time``, when nobody waits for a reply,
-        after two minutes.
+        Raises HostUnavailable at once while it cannot be told; with ``has_time``, when nobody waits for a
+        reply, after two minutes: then it returns when the kernel has what is wanted, which takes its time on
+        a host that boots.
         """
-        if self._is_applied.is_set():
+        if (self._is_applied if has_time else self._is_asked).is_set():
             return
         try:
             async with asyncio.timeout(_LONG if has_time else _DEADLINE):
@@ -257,7 +262,7 @@ class JobNetworks:
             except JobletError as error:
                 if pause == _FIRST_PAUSE:
                     _log.warning("cannot look after networks, trying again: %s", error)
-                self._failure = None if self._is_applied.is_set() else error.anew()
+                self._failure = None if self._is_asked.is_set() else error.anew()
                 self._is_tried.set()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(pause):
@@ -284,14 +289,16 @@ class JobNetworks:
             if entry.network is not None and not entry.is_removed and entry.trouble is None
         ]
         leaving = self._catalog.leaving()
-        was_applied = self._is_applied.is_set()
-        self._is_applied.set()  # a restart during the call takes it back
+        was_asked = self._is_asked.is_set()
+        self._is_asked.set()  # a restart during the call takes it back
         try:
             troubles = await self._backend.apply(wanted, self._catalog.attachments())
         except BaseException:
-            if not was_applied:
-                self._is_applied.clear()
+            if not was_asked:
+                self._is_asked.clear()
             raise
+        if self._is_asked.is_set():
+            self._is_applied.set()
         self._note_all({**self._catalog.misplaced(), **troubles})
         for job_id in leaving:
             self._free(job_id)

@@ -55,7 +55,7 @@ class NetworkService:
         until_applied: Callable[[], Awaitable[None]],
         let_go: Callable[[Iterable[JobId]], Awaitable[None]],
     ) -> None:
-        """``until_applied`` returns when the kernel has what is wanted, or raises (JobNetworks).
+        """``until_applied`` returns when the network service can be asked for more, or raises (JobNetworks).
 
         ``let_go`` returns when jobs that have ended hold nothing any more (JobRegistry).
         """

@@ -35,6 +35,9 @@ class FakeNetworkBackend:
         self.may_forget = asyncio.Event()
         """Not set: a job is being forgotten, and that takes its time."""
         self.may_forget.set()
+        self.may_apply = asyncio.Event()
+        """Not set: everything is being told, and that takes its time; attaching waits longer than it may."""
+        self.may_apply.set()
         self.applied = 0
         self.restarted: Callable[[], None] = lambda: None
 
@@ -45,6 +48,7 @@ class FakeNetworkBackend:
         self, networks: Sequence[Network], attachments: Sequence[Attachment]
     ) -> Mapping[JobId, str]:
         await self._do("apply")
+        await self.may_apply.wait()
         self.applied += 1
         self.networks = {network.name: network for network in networks}
         self.attachments = {attachment.job_id: attachment for attachment in attachments}
@@ -60,6 +64,8 @@ class FakeNetworkBackend:
 
     async def attach(self, attachment: Attachment) -> Path:
         await self._do(f"attach {attachment.job_id}")
+        if not self.may_apply.is_set():
+            raise no_service()
         assert attachment.network in self.networks, "there is no such bridge"
         for other in self.attachments.values():
             assert other.job_id == attachment.job_id or other.address4 != attachment.address4, "given twice"

@@ -350,6 +350,29 @@ def test_r7_a_start_that_nobody_waits_for_has_time_until_the_service_of_a_bootin
     asyncio.run(case())
 
 
+def test_r7_a_start_that_nobody_waits_for_has_time_until_the_service_knows_everything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs_module, "_SOON", 0.05)
+    host = Host(tmp_path)
+    host.kernel.may_apply.clear()
+
+    async def case() -> None:
+        core = Core(host)
+        await core.open()
+        due = (core.clock.time + timedelta(minutes=1)).isoformat()
+        job = await run(core, schedule=due)
+        host.timers.advance(timedelta(minutes=2))
+        await until(lambda: host.store.records[job.id].uid > 0)  # it is being started
+        for _ in range(50):
+            await asyncio.sleep(0)
+        host.kernel.may_apply.set()
+        await until(lambda: host.store.records[job.id].state is JobState.RUNNING)
+        await core.close()
+
+    asyncio.run(case())
+
+
 def test_a_service_that_was_restarted_is_told_everything_again(tmp_path: Path) -> None:
     async def case(core: Core) -> None:
         job = await run(core)
