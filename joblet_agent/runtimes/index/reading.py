@@ -133,7 +133,7 @@ class _Reading(Fields):
 
     def base(self, tree: dict[str, Any]) -> str:
         value = tree.get("base_url")
-        if not value:
+        if value is None or value == "":
             return ""
         address = self.address(value, "base_url")
         if address.startswith("docker:"):

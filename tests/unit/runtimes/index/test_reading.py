@@ -189,6 +189,7 @@ def test_many_problems_are_counted() -> None:
         (b"[]", "expected an object with the key 'runtimes'"),
         (b"{}", "runtimes: expected an object"),
         (b'{"runtimes": "a"}', "runtimes: expected an object"),
+        (b'{"runtimes": [], "base_url": []}', "base_url: expected an address"),
         (b'{"runtimes": [%s7]}' % (b"7," * 10_000), "it has more than 10000 entries"),
         (b'{"runtimes": {}, "runtimes": {}}', "it has the key 'runtimes' twice in one object"),
         (b'{"runtimes": {"a": {"1.0.0": {}, "1.0.0": {}}}}', "it has the key '1.0.0' twice"),
