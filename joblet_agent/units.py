@@ -21,9 +21,6 @@ LARGEST_SIZE = 2**63 - 1
 _SIZE_UNITS = {"TiB": TIB, "GiB": GIB, "MiB": MIB, "KiB": KIB, "": 1}
 _SIZE = re.compile(r"([0-9]{1,19})(TiB|GiB|MiB|KiB|)")
 
-_LEAST_COUNT = 10
-"""Fewer of a unit would say too little."""
-
 _DURATION_UNITS = {
     "d": timedelta(days=1),
     "h": timedelta(hours=1),
@@ -52,12 +49,12 @@ def format_bytes(size: int) -> str:
     return f"{size // _SIZE_UNITS[unit]}{unit}"
 
 
-def round_bytes(size: int) -> str:
-    """Return a size that was measured, for people, rounded down: ``317MiB``, ``9980 bytes``."""
-    for unit in (GIB, MIB, KIB):
-        if size >= _LEAST_COUNT * unit:
-            return format_bytes(size // unit * unit)
-    return f"{size} bytes"
+def readable_bytes(size: int) -> str:
+    """Return a size in binary units to three digits or so: 512 MiB, 1.46 GiB."""
+    for name, unit in (("GiB", GIB), ("MiB", MIB), ("KiB", KIB)):
+        if size >= unit:
+            return f"{size / unit:.4g} {name}"
+    return f"{size} B"
 
 
 def parse_duration(text: str) -> timedelta:

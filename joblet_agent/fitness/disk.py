@@ -10,7 +10,7 @@ from joblet_agent.jobs.host import Storage
 from joblet_agent.jobs.paths import AgentPaths
 from joblet_agent.jobs.plan import PROGRAMS
 from joblet_agent.quota import ProjectQuotas
-from joblet_agent.units import GIB, MIB, round_bytes
+from joblet_agent.units import GIB, MIB, format_bytes
 
 _REMOTE = frozenset({"9p", "afs", "ceph", "cifs", "glusterfs", "nfs", "nfs4", "smb3", "smbfs"})
 _FULL, _LITTLE = 64 * MIB, 1 * GIB
@@ -56,7 +56,7 @@ def _options(scene: Scene) -> Verdict | None:
 def _space(scene: Scene) -> Verdict:
     state = scene.loaded.config.state_dir
     free = scene.host.space(state).free
-    text = f"{round_bytes(free)} are free for {state}"
+    text = f"{_rounded(free)} are free for {state}"
     if free < _FULL:
         return failed(
             text, "jobs are refused (STORE_FULL, CANNOT_PREPARE_FILES)", "rnx delete-all, or a larger disk"
@@ -88,7 +88,7 @@ def _files(scene: Scene) -> Verdict | None:
 def _run(scene: Scene) -> Verdict:
     run = scene.loaded.config.run_dir
     free = scene.host.space(run).free
-    text = f"{round_bytes(free)} are free for {run}"
+    text = f"{_rounded(free)} are free for {run}"
     if free < _LITTLE_RUN:
         return warning(
             text, "jobs with many arguments or secrets may not start", "mount -o remount,size=20% /run"
@@ -159,12 +159,17 @@ def _io_weight(scene: Scene) -> Verdict | None:
 def _memory(scene: Scene) -> Verdict:
     fields = dict(line.split(":", 1) for line in scene.host.lines("/proc/meminfo") if ":" in line)
     total = int(fields["MemTotal"].split()[0]) * 1024
-    text = f"{round_bytes(total)} of memory"
+    text = f"{_rounded(total)} of memory"
     if total < _LITTLE_MEMORY:
         return warning(
             text, "the agent needs 100 MiB of it, and jobs come on top", "a host with 512 MiB or more"
         )
     return ok(text)
+
+
+def _rounded(size: int) -> str:
+    step = GIB if size >= 10 * GIB else MIB
+    return format_bytes(size // step * step)
 
 
 PROBES: Sequence[Probe] = (

@@ -4,13 +4,12 @@ import errno
 import signal
 from dataclasses import replace
 
-from joblet_agent.jobs.metrics.usage import readable_bytes
 from joblet_agent.jobs.plan import search_path
 from joblet_agent.model.job import JobSpec, JobState, Outcome, Reason
 from joblet_agent.model.resources import Resources
 from joblet_agent.model.runtime import PinnedRuntime
 from joblet_agent.ports import UnitStatus
-from joblet_agent.units import format_duration
+from joblet_agent.units import format_duration, readable_bytes
 
 # systemd.exec(5), "Process Exit Codes": set-up steps that failed before the launcher ran.
 _SETUP_STEPS = {

@@ -17,7 +17,7 @@ from joblet_agent.jobs.tasks import Tasks
 from joblet_agent.pauses import wait_until
 from joblet_agent.ports import Clock
 from joblet_agent.runtimes.gc import Freed
-from joblet_agent.units import round_bytes
+from joblet_agent.units import readable_bytes
 
 __all__ = ["RuntimeCollector"]
 
@@ -97,7 +97,7 @@ class RuntimeCollector:
                 "collected runtimes that nobody needs: %d trees, %d files, %s",
                 freed.trees,
                 freed.objects,
-                round_bytes(freed.bytes),
+                readable_bytes(freed.bytes),
             )
 
     def _note(self, now: datetime) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from joblet_agent.units import MIB, format_bytes, round_bytes
+from joblet_agent.units import MIB, format_bytes, readable_bytes
 
 _SPARE = 64 * MIB
 """Bytes that stay free on the host's disk when an image is made."""
@@ -29,7 +29,8 @@ def check_room(directory: Path, size: int) -> None:
     if size + _SPARE > free:
         raise OSError(
             errno.ENOSPC,
-            f"it takes {format_bytes(size)} of the disk of {directory}, which has {round_bytes(free)} left",
+            f"it takes {format_bytes(size)} of the disk of {directory}, "
+            f"which has {readable_bytes(free)} left",
         )
 
 

@@ -14,7 +14,7 @@ from joblet_agent.units import (
     format_duration,
     parse_bytes,
     parse_duration,
-    round_bytes,
+    readable_bytes,
 )
 
 MILLISECOND = timedelta(milliseconds=1)
@@ -73,16 +73,17 @@ def test_sizes_survive_a_round_trip(size: int) -> None:
 @pytest.mark.parametrize(
     ("size", "text"),
     [
-        (0, "0 bytes"),
-        (10 * KIB - 1, "10239 bytes"),
-        (10 * KIB, "10KiB"),
-        (332_759_320, "317MiB"),
-        (10 * GIB - 1, "10239MiB"),
-        (10 * GIB, "10GiB"),
+        (0, "0 B"),
+        (KIB - 1, "1023 B"),
+        (KIB, "1 KiB"),
+        (332_759_320, "317.3 MiB"),
+        (3 * MIB // 2, "1.5 MiB"),
+        (GIB, "1 GiB"),
+        (1_567_663_063, "1.46 GiB"),
     ],
 )
-def test_measured_sizes_are_rounded_for_people(size: int, text: str) -> None:
-    assert round_bytes(size) == text
+def test_sizes_are_readable(size: int, text: str) -> None:
+    assert readable_bytes(size) == text
 
 
 @pytest.mark.parametrize(

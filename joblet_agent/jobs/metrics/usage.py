@@ -5,7 +5,7 @@ from dataclasses import replace
 from joblet_agent.jobs.metrics.link import Traffic
 from joblet_agent.model.job import Outcome, Reason
 from joblet_agent.model.metrics import FIGURES, Sample, Usage
-from joblet_agent.units import GIB, KIB, MIB
+from joblet_agent.units import readable_bytes
 
 _PREFIX = "usage "
 _COUNTERS = (
@@ -70,11 +70,3 @@ def summary(usage: Usage) -> str:
     if usage.memory_peak:
         parts.append(f"memory peak {readable_bytes(usage.memory_peak)}")
     return ", ".join(parts)
-
-
-def readable_bytes(size: int) -> str:
-    """Return a size in binary units to three digits or so: 512 MiB, 1.46 GiB."""
-    for name, unit in (("GiB", GIB), ("MiB", MIB), ("KiB", KIB)):
-        if size >= unit:
-            return f"{size / unit:.4g} {name}"
-    return f"{size} B"

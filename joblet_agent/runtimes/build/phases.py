@@ -25,7 +25,7 @@ from joblet_agent.runtimes.build.threads import to_its_end
 from joblet_agent.runtimes.build.tree_files import read_file, write_files
 from joblet_agent.runtimes.build.turns import Turns
 from joblet_agent.runtimes.disk import sync_file_system
-from joblet_agent.units import format_bytes, round_bytes
+from joblet_agent.units import format_bytes, readable_bytes
 
 __all__ = ["Outcome", "Phases"]
 
@@ -149,7 +149,7 @@ class Phases:
         free = status.f_bavail * status.f_frsize
         if free < ROOM:
             raise HostUnavailable(
-                f"cannot build runtime {plan}: {round_bytes(free)} are free on the disk of {means.root}",
+                f"cannot build runtime {plan}: {readable_bytes(free)} are free on the disk of {means.root}",
                 reason="RUNTIME_BUILD_DISK_FULL",
                 hint="make room there, for instance by: rnx runtime gc",
             )
@@ -373,7 +373,7 @@ class Phases:
             raise _in_words_of_builds(plan, error) from error
         self._outcome.runtime = runtime
         self._outcome.message = (
-            f"runtime {plan} is built: {round_bytes(runtime.size)} in {runtime.files} files"
+            f"runtime {plan} is built: {readable_bytes(runtime.size)} in {runtime.files} files"
         )
         return self._outcome
 
