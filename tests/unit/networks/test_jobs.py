@@ -40,6 +40,15 @@ async def end(core: Core, job_id: JobId) -> None:
     await core.ended(job_id)
 
 
+async def being_started(core: Core) -> JobRecord:
+    """Return a job that was accepted long ago, whose time has come, and that nobody waits for."""
+    due = (core.clock.time + timedelta(minutes=1)).isoformat()
+    job = await run(core, schedule=due)
+    core.host.timers.advance(timedelta(minutes=2))
+    await until(lambda: core.host.store.records[job.id].uid > 0)
+    return job
+
+
 def address_of(record: JobRecord) -> str:
     assert record.attachment is not None
     return str(record.attachment.address4)
@@ -331,10 +340,7 @@ def test_r7_a_start_that_nobody_waits_for_has_time_until_the_service_of_a_bootin
     async def case() -> None:
         core = Core(host)
         await core.open()
-        due = (core.clock.time + timedelta(minutes=1)).isoformat()
-        job = await run(core, schedule=due)
-        host.timers.advance(timedelta(minutes=2))
-        await until(lambda: host.store.records[job.id].uid > 0)  # it is being started
+        job = await being_started(core)
         if comes:
             host.kernel.failures.clear()
             host.kernel.restarted()
@@ -360,10 +366,7 @@ def test_r7_a_start_that_nobody_waits_for_has_time_until_the_service_knows_every
     async def case() -> None:
         core = Core(host)
         await core.open()
-        due = (core.clock.time + timedelta(minutes=1)).isoformat()
-        job = await run(core, schedule=due)
-        host.timers.advance(timedelta(minutes=2))
-        await until(lambda: host.store.records[job.id].uid > 0)  # it is being started
+        job = await being_started(core)
         for _ in range(50):
             await asyncio.sleep(0)
         host.kernel.may_apply.set()
